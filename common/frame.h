@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Varlink messages over a stream socket: JSON, a NUL, and descriptors beside it.
+ *
+ * The kernel ties descriptors to a byte of the stream, not to a message, and hands out those of a
+ * later message together with the tail of one that has none. So a message with descriptors must
+ * begin a receive and be alone in it; whatever else comes with descriptors is a violation, and the
+ * connection has to be closed.
+ */
+#ifndef COMMON_FRAME_H
+#define COMMON_FRAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "fdlist.h"
+
+#define FRAME_MAX_FDS	253		 /* SCM_MAX_FD, net/core/scm.c */
+#define FRAME_MAX_BYTES (1024 * 1024) /* of one message, without its NUL */
+#define FRAME_MAX_DEPTH 32		 /* of arrays and objects in one another */
+
+/* Incoming */
+
+struct frame_reader {
+	char *buffer;
+	size_t size, allocated;
+	size_t scanned; /* bytes known to hold no NUL */
+	struct fdlist fds;
+};
+
+void frame_reader_init(struct frame_reader *reader, void (*close_all)(const int *fds, size_t n));
+void frame_reader_clear(struct frame_reader *reader);
+
+/*
+ * Receives once. 1: something came. 0: the peer closed its side. -EAGAIN; -EINTR is retried.
+ * -EBADMSG: descriptors where none may be. -ENOBUFS: the kernel could not install all descriptors
+ * (MSG_CTRUNC). -EMSGSIZE: the message is too long. Those that came with an error are closed.
+ */
+int frame_reader_receive(struct frame_reader *reader, int socket);
+
+/*
+ * Takes the next whole message. 1: *ret_json is the caller's to free() (NUL-terminated, *ret_size
+ * bytes without the NUL), its descriptors are moved to ret_fds. 0: none yet.
+ */
+int frame_reader_take(struct frame_reader *reader, char **ret_json, size_t *ret_size,
+		      struct fdlist *ret_fds);
+
+/* Whether the text nests deeper than FRAME_MAX_DEPTH; to be asked before it is parsed. */
+bool frame_too_deep(const char *json, size_t size);
+
+/* Outgoing */
+
+struct frame_writer {
+	char *bytes; /* with its NUL */
+	size_t size, sent;
+	const int *fds; /* borrowed; NULL once sent */
+	size_t n_fds;
+};
+
+/*
+ * Prepares one message in an empty writer. json (malloc'ed) is the writer's now; fds stay the
+ * caller's, and must stay open until all is sent.
+ */
+void frame_writer_set(struct frame_writer *writer, char *json, const int *fds, size_t n_fds);
+void frame_writer_clear(struct frame_writer *writer);
+
+/* Sends what fits. 1: all is sent. 0: the socket is full (-EAGAIN). Else -errno. */
+int frame_writer_send(struct frame_writer *writer, int socket);
+
+#endif
