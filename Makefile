@@ -1,0 +1,110 @@
+# vfio-cprd: the build. One file, not recursive. "make help" tells the targets.
+
+PREFIX      ?= /usr/local
+BINDIR      ?= $(PREFIX)/bin
+SBINDIR     ?= $(PREFIX)/sbin
+LIBDIR      ?= $(PREFIX)/lib
+INCLUDEDIR  ?= $(PREFIX)/include
+MANDIR      ?= $(PREFIX)/share/man
+VARLINKDIR  ?= $(PREFIX)/share/varlink
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+
+VERSION   := $(shell sed -n 's/^.define VFIO_CPRD_VERSION "\(.*\)"/\1/p' common/version.h)
+SOVERSION := 0
+
+# SANITIZE=1 builds with ASan and UBSan, into a folder of its own.
+SANITIZE ?= 0
+ifeq ($(SANITIZE),1)
+B         := build/sanitized
+OPTFLAGS  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+else
+B         := build
+OPTFLAGS  := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection
+endif
+
+# V=1 shows the commands in full.
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+say = @printf '  %-4s %s\n' $(1) $@
+
+CC       ?= gcc
+WARNINGS := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Werror
+CPPFLAGS += -D_GNU_SOURCE -I. -Iinclude
+CFLAGS   ?= $(OPTFLAGS)
+ALL_CFLAGS = -std=gnu11 $(WARNINGS) $(CFLAGS) -fPIC -fvisibility=hidden -pthread
+LDFLAGS  += -Wl,-z,relro,-z,now $(filter -fsanitize%,$(OPTFLAGS))
+
+# What each part links: the library knows no event loop and no systemd.
+DAEMON_PKGS := libsystemd libevent libevent_pthreads glib-2.0 jansson
+CLIENT_PKGS := glib-2.0 jansson
+TEST_PKGS   := check
+pkg_cflags = $(shell pkg-config --cflags $(1))
+pkg_libs   = $(shell pkg-config --libs $(1))
+
+COMMON_SRC  := $(wildcard common/*.c)
+DAEMON_SRC  := $(wildcard daemon/*.c)
+CLIENT_SRC  := $(wildcard client/*.c)
+CTL_SRC     := $(wildcard cprctl/*.c) client/connection.c
+EXAMPLE_SRC := $(wildcard examples/*.c)
+INTERFACES  := $(wildcard common/*.varlink)
+
+COMMON_OBJ := $(COMMON_SRC:%.c=$(B)/%.o)
+DAEMON_OBJ := $(DAEMON_SRC:%.c=$(B)/%.o) $(B)/common/interfaces.o
+CLIENT_OBJ := $(CLIENT_SRC:%.c=$(B)/%.o)
+CTL_OBJ    := $(CTL_SRC:%.c=$(B)/%.o)
+
+LIB_SO  := $(B)/libvfio-cpr.so.$(SOVERSION)
+PROGRAMS := $(B)/vfio-cprd $(B)/vfio-cprctl $(EXAMPLE_SRC:examples/%.c=$(B)/%)
+
+.PHONY: all
+all: $(PROGRAMS) $(LIB_SO) $(B)/libvfio-cpr.so $(B)/libvfio-cpr.a $(B)/libvfio-cpr.pc
+
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(call pkg_cflags,$(DAEMON_PKGS)) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# The interface descriptions as C strings.
+$(B)/common/interfaces.c: $(INTERFACES) common/embed.sh
+	@mkdir -p $(@D)
+	$(Q)sh common/embed.sh $(INTERFACES) > $@.new && mv $@.new $@
+
+$(B)/common/interfaces.o: $(B)/common/interfaces.c
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c $< -o $@
+
+$(B)/vfio-cprd: $(DAEMON_OBJ) $(COMMON_OBJ)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS))
+
+$(B)/vfio-cprctl: $(CTL_OBJ) $(COMMON_OBJ)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(CLIENT_PKGS))
+
+$(LIB_SO): $(CLIENT_OBJ) $(COMMON_OBJ) client/libvfio-cpr.map
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F) \
+		-Wl,--version-script=client/libvfio-cpr.map $(filter %.o,$^) -o $@ \
+		$(call pkg_libs,$(CLIENT_PKGS))
+
+$(B)/libvfio-cpr.so: $(LIB_SO)
+	$(Q)ln -sf $(<F) $@
+
+# One object, in which only what the header names is left to see.
+$(B)/libvfio-cpr.a: $(CLIENT_OBJ) $(COMMON_OBJ)
+	$(Q)$(LD) -r $^ -o $(B)/libvfio-cpr.o
+	$(Q)objcopy --localize-hidden $(B)/libvfio-cpr.o
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $(B)/libvfio-cpr.o
+
+$(B)/libvfio-cpr.pc: client/libvfio-cpr.pc.in common/version.h Makefile
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' $< > $@
+
+# An example sees the public header alone, like any user of the library.
+$(B)/%: examples/%.c include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
+	$(call say,LD)
+	$(Q)$(CC) -D_GNU_SOURCE -Iinclude $(ALL_CFLAGS) $(LDFLAGS) $< -o $@ -L$(B) -lvfio-cpr \
+		-Wl,-rpath,'$$ORIGIN'
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a descriptor is. An allow-list: what is not known for sure is refused, with an explanation.
+ * Nothing here asks a file system that could be slow or hostile (FUSE), nor changes a device.
+ */
+#ifndef DAEMON_IDENTIFY_H
+#define DAEMON_IDENTIFY_H
+
+#include "daemon/object.h"
+
+/*
+ * Checks that fd is what its owner says: a descriptor of this kind (and, for a device, the PCI
+ * device of this name, where the kernel tells). NULL: it is. Else a sentence that says what it is
+ * instead and why that cannot be held; the caller's to g_free().
+ */
+char *identify_refusal(int fd, enum object_kind kind, const char *name);
+
+/*
+ * Whether two descriptors are the same open file. Where the kernel cannot tell (before 6.10 and
+ * without kcmp): whether they are the same eventfd or inode.
+ */
+bool identify_same(int a, int b);
+
+#endif

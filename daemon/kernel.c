@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The daemon's kernel calls, for real. What each means is in daemon/kernel.h. */
+#include "daemon/kernel.h"
+
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/uapi.h"
+
+static int unmap_vaddr(int container, bool all, uint64_t iova, uint64_t size, uint64_t *ret_size)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.flags = VFIO_DMA_UNMAP_FLAG_VADDR | (all ? VFIO_DMA_UNMAP_FLAG_ALL : 0),
+		.iova = iova,
+		.size = size,
+	};
+
+	if (ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
+		return -errno;
+	*ret_size = unmap.size;
+	return 0;
+}
+
+static int change_process(int iommufd)
+{
+	struct iommu_ioas_change_process change = {.size = sizeof(change)};
+
+	return ioctl(iommufd, IOMMU_IOAS_CHANGE_PROCESS, &change) < 0 ? -errno : 0;
+}
+
+static int container_version(int container)
+{
+	int version = ioctl(container, VFIO_GET_API_VERSION);
+
+	return version < 0 ? -errno : version;
+}
+
+static int iommufd_probe(int fd)
+{
+	struct iommu_option option = {
+		.size = sizeof(option),
+		.option_id = IOMMU_OPTION_RLIMIT_MODE,
+		.op = IOMMU_OPTION_OP_GET,
+	};
+
+	return ioctl(fd, IOMMU_OPTION, &option) < 0 ? -errno : 0;
+}
+
+static int device_probe(int device)
+{
+	struct vfio_device_info info = {.argsz = sizeof(info)};
+
+	return ioctl(device, VFIO_DEVICE_GET_INFO, &info) < 0 ? -errno : 0;
+}
+
+static int group_status(int group)
+{
+	struct vfio_group_status status = {.argsz = sizeof(status)};
+
+	return ioctl(group, VFIO_GROUP_GET_STATUS, &status) < 0 ? -errno : (int)status.flags;
+}
+
+static int same_file(int a, int b)
+{
+	pid_t self = getpid();
+	int r = fcntl(a, F_DUPFD_QUERY, b);
+
+	if (r >= 0)
+		return r;
+	/* Before Linux 6.10: EINVAL. kcmp() needs CONFIG_KCMP and may be filtered. */
+	r = syscall(SYS_kcmp, self, self, KCMP_FILE, a, b);
+	return r < 0 ? -errno : r == 0;
+}
+
+static int peer_pidfd(int socket, pid_t pid)
+{
+	struct pollfd hangup = {.fd = socket};
+	socklen_t length = sizeof(int);
+	int pidfd;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &length) == 0)
+		return pidfd;
+	if (errno != ENOPROTOOPT)
+		return -errno;
+	/*
+	 * Before Linux 6.5: by number. The number can only have been given to another process if the
+	 * peer is gone, and then so is its end of the socket.
+	 */
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	if (poll(&hangup, 1, 0) > 0 && (hangup.revents & POLLHUP)) {
+		close(pidfd);
+		return -ESRCH;
+	}
+	return pidfd;
+}
+
+static int accept_socket(int socket)
+{
+	int fd = accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int close_fd(int fd)
+{
+	return close(fd) < 0 ? -errno : 0;
+}
+
+const struct kernel_ops kernel_real = {
+	.unmap_vaddr = unmap_vaddr,
+	.change_process = change_process,
+	.container_version = container_version,
+	.iommufd_probe = iommufd_probe,
+	.device_probe = device_probe,
+	.group_status = group_status,
+	.same_file = same_file,
+	.peer_pidfd = peer_pidfd,
+	.accept = accept_socket,
+	.close = close_fd,
+};
+
+const struct kernel_ops *kernel = &kernel_real;

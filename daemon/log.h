@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Logging: one sentence and, in the journal, fields to select by (VFIO_CPR_SESSION=,
+ * VFIO_CPR_UID=). On a terminal or a plain file: the sentence alone.
+ */
+#ifndef DAEMON_LOG_H
+#define DAEMON_LOG_H
+
+#include <glib.h>
+
+struct session;
+
+/* For the daemon as a whole: session is NULL. */
+void log_message(GLogLevelFlags level, const struct session *session, const char *format, ...)
+	G_GNUC_PRINTF(3, 4);
+
+#define log_error(...)	 log_message(G_LOG_LEVEL_CRITICAL, __VA_ARGS__)
+#define log_warning(...) log_message(G_LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_notice(...)	 log_message(G_LOG_LEVEL_MESSAGE, __VA_ARGS__)
+#define log_debug(...)	 log_message(G_LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Finding the method of a call, org.varlink.service, and what the methods share. */
+#include "daemon/methods.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#include "common/interfaces.h"
+#include "common/version.h"
+#include "daemon/peer.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+
+static const struct method {
+	const char *name;
+	void (*call)(struct peer *peer);
+	bool takes_fds;
+} methods[] = {
+	{"org.varlink.service.GetInfo", method_get_info, false},
+	{"org.varlink.service.GetInterfaceDescription", method_get_interface_description, false},
+	{"io.vfiocpr.Session.Attach", method_attach, false},
+	{"io.vfiocpr.Session.Store", method_store, true},
+	{"io.vfiocpr.Session.Fetch", method_fetch, false},
+	{"io.vfiocpr.Session.Remove", method_remove, false},
+	{"io.vfiocpr.Session.Commit", method_commit, false},
+	{"io.vfiocpr.Session.Release", method_release, false},
+	{"io.vfiocpr.Session.List", method_list, false},
+	{"io.vfiocpr.Session.Show", method_show, false},
+	{"io.vfiocpr.Session.Mappings", method_mappings, false},
+	{"io.vfiocpr.Session.Monitor", method_monitor, false},
+	{"io.vfiocpr.Session.Status", method_status, false},
+};
+
+static const struct {
+	const char *name, *description;
+} interfaces[] = {
+	{"org.varlink.service", interface_org_varlink_service},
+	{"io.vfiocpr.Session", interface_io_vfiocpr_session},
+};
+
+void methods_dispatch(struct peer *peer)
+{
+	const char *name = peer->call.method, *dot = strrchr(name, '.');
+
+	for (size_t i = 0; i < G_N_ELEMENTS(methods); i++) {
+		if (strcmp(methods[i].name, name) != 0)
+			continue;
+		if (peer->call.fds.n > 0 && !methods[i].takes_fds)
+			peer_invalid(peer, "fileDescriptors", "this method takes no descriptors");
+		else
+			methods[i].call(peer);
+		return;
+	}
+	for (size_t i = 0; i < G_N_ELEMENTS(interfaces); i++)
+		if (dot && strlen(interfaces[i].name) == (size_t)(dot - name) &&
+		    strncmp(interfaces[i].name, name, dot - name) == 0) {
+			peer_fail_service(peer, "MethodNotFound", json_pack("{s:s}", "method", name));
+			return;
+		}
+	peer_fail_service(peer, "InterfaceNotFound",
+			  json_pack("{s:s%}", "interface", name,
+				    dot ? (size_t)(dot - name) : strlen(name)));
+}
+
+bool method_unpack(struct peer *peer, const char *format, ...)
+{
+	json_error_t error;
+	va_list arguments;
+	int r;
+
+	va_start(arguments, format);
+	r = json_vunpack_ex(peer->call.parameters, &error, 0, format, arguments);
+	va_end(arguments);
+	if (r < 0)
+		peer_invalid(peer, "parameters", error.text);
+	return r == 0;
+}
+
+struct session *method_find_session(struct peer *peer, const char *name, long long uid)
+{
+	struct session *session;
+	bool many = false;
+
+	if (uid >= 0 && !peer_may(peer, uid)) {
+		peer_fail_service(peer, "PermissionDenied", json_object());
+		return NULL;
+	}
+	session = uid >= 0 ? server_find_session(peer->server, uid, name)
+			   : server_search_session(peer->server, peer, name, &many);
+	if (!session && many)
+		peer_fail(peer, "NoSuchSession", 0,
+			  "several users have a session %s: say whose, by uid", name);
+	else if (!session)
+		peer_fail(peer, "NoSuchSession", 0,
+			  "there is no session %s that you may see: \"vfio-cprctl list\" tells which "
+			  "there are",
+			  name);
+	return session;
+}
+
+void method_get_info(struct peer *peer)
+{
+	json_t *names = json_array();
+
+	if (!method_unpack(peer, "{!}")) {
+		json_decref(names);
+		return;
+	}
+	for (size_t i = 0; i < G_N_ELEMENTS(interfaces); i++)
+		json_array_append_new(names, json_string(interfaces[i].name));
+	peer_reply(peer,
+		   json_pack("{s:s, s:s, s:s, s:s, s:o}", "vendor", "vfio-cprd", "product",
+			     "vfio-cprd", "version", VFIO_CPRD_VERSION, "url", "", "interfaces", names),
+		   NULL, 0);
+}
+
+void method_get_interface_description(struct peer *peer)
+{
+	const char *name;
+
+	if (!method_unpack(peer, "{s:s !}", "interface", &name))
+		return;
+	for (size_t i = 0; i < G_N_ELEMENTS(interfaces); i++)
+		if (strcmp(interfaces[i].name, name) == 0) {
+			peer_reply(peer, json_pack("{s:s}", "description", interfaces[i].description),
+				   NULL, 0);
+			return;
+		}
+	peer_fail_service(peer, "InterfaceNotFound", json_pack("{s:s}", "interface", name));
+}

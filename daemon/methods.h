@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The methods of the interfaces: one function each, which checks the parameters, acts on a session
+ * and answers (or waits for the session and is called again). All that a peer can cause is an answer.
+ */
+#ifndef DAEMON_METHODS_H
+#define DAEMON_METHODS_H
+
+#include <stdbool.h>
+
+struct peer;
+struct session;
+
+/* Does the call that the peer has under way. */
+void methods_dispatch(struct peer *peer);
+
+/* org.varlink.service */
+void method_get_info(struct peer *peer);
+void method_get_interface_description(struct peer *peer);
+
+/* Holding: methods-hold.c */
+void method_attach(struct peer *peer);
+void method_store(struct peer *peer);
+void method_fetch(struct peer *peer);
+void method_remove(struct peer *peer);
+void method_commit(struct peer *peer);
+void method_release(struct peer *peer);
+
+/* Viewing: methods-view.c */
+void method_list(struct peer *peer);
+void method_show(struct peer *peer);
+void method_mappings(struct peer *peer);
+void method_monitor(struct peer *peer);
+void method_status(struct peer *peer);
+
+/*
+ * Unpacks the call's parameters by a json_unpack() format, which should end in "!" so that unknown
+ * fields are refused. false: InvalidParameter has been answered.
+ */
+bool method_unpack(struct peer *peer, const char *format, ...);
+
+/* The session meant by name and uid (-1: not given). NULL: an error has been answered. */
+struct session *method_find_session(struct peer *peer, const char *name, long long uid);
+
+#endif

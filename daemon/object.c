@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Objects and sets of them; their JSON is in object-json.c. The contract: daemon/object.h. */
+#include "daemon/object.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "daemon/identify.h"
+#include "daemon/worker.h"
+
+static const char *const kind_names[OBJECT_KINDS] = {
+	"container", "group", "device", "iommufd", "memory", "eventfd", "table", "state",
+};
+
+const char *object_kind_name(enum object_kind kind)
+{
+	return kind_names[kind];
+}
+
+int object_kind_from_name(const char *name)
+{
+	for (int kind = 0; kind < OBJECT_KINDS; kind++)
+		if (strcmp(kind_names[kind], name) == 0)
+			return kind;
+	return -1;
+}
+
+void object_take_all(struct object *object, struct fdlist *list)
+{
+	for (guint i = 0; i < object->fds->len; i++) {
+		int *fd = &g_array_index(object->fds, int, i);
+
+		if (*fd >= 0)
+			fdlist_append(list, fd, 1);
+		*fd = -1;
+	}
+	object->held = 0;
+}
+
+void object_free(struct object *object)
+{
+	auto_fdlist fds = {.close_all = worker_close};
+
+	if (!object)
+		return;
+	object_take_all(object, &fds);
+	table_close(&object->table);
+	g_array_unref(object->fds);
+	g_free(object->attributes.space);
+	g_free(object->attributes.device);
+	g_free(object->name);
+	g_free(object);
+}
+
+size_t object_run(const struct object *object, size_t first)
+{
+	size_t i = first;
+
+	while (i < object->fds->len && g_array_index(object->fds, int, i) >= 0)
+		i++;
+	return i - first;
+}
+
+static guint object_hash(gconstpointer key)
+{
+	const struct object *object = key;
+
+	return g_str_hash(object->name) * OBJECT_KINDS + object->kind;
+}
+
+static gboolean object_equal(gconstpointer a, gconstpointer b)
+{
+	const struct object *x = a, *y = b;
+
+	return x->kind == y->kind && strcmp(x->name, y->name) == 0;
+}
+
+void object_set_init(struct object_set *set)
+{
+	*set = (struct object_set){
+		.objects = g_ptr_array_new(),
+		.by_name = g_hash_table_new(object_hash, object_equal),
+		.by_id = g_hash_table_new(g_int64_hash, g_int64_equal),
+	};
+}
+
+void object_set_take_all(struct object_set *set, struct fdlist *list)
+{
+	for (guint i = 0; i < set->objects->len; i++) {
+		struct object *object = g_ptr_array_index(set->objects, i);
+
+		object_take_all(object, list);
+		object_free(object);
+	}
+	g_ptr_array_unref(set->objects);
+	g_hash_table_unref(set->by_name);
+	g_hash_table_unref(set->by_id);
+	object_set_init(set);
+}
+
+void object_set_clear(struct object_set *set)
+{
+	auto_fdlist fds = {.close_all = worker_close};
+
+	if (!set->objects)
+		return;
+	object_set_take_all(set, &fds);
+	g_ptr_array_unref(set->objects);
+	g_hash_table_unref(set->by_name);
+	g_hash_table_unref(set->by_id);
+	*set = (struct object_set){0};
+}
+
+struct object *object_set_find(const struct object_set *set, enum object_kind kind,
+			       const char *name)
+{
+	const struct object key = {.kind = kind, .name = (char *)name};
+
+	return g_hash_table_lookup(set->by_name, &key);
+}
+
+struct object *object_set_find_id(const struct object_set *set, int64_t id)
+{
+	return g_hash_table_lookup(set->by_id, &id);
+}
+
+size_t object_set_total(const struct object_set *set)
+{
+	size_t total = 0;
+
+	for (int kind = 0; kind < OBJECT_KINDS; kind++)
+		total += set->slots[kind];
+	return total;
+}
+
+char *object_set_conflict(const struct object_set *set, const struct object *object)
+{
+	const struct object *held = object_set_find(set, object->kind, object->name);
+
+	if (!held || held->kind == OBJECT_STATE) {
+		held = object_set_find_id(set, object->id);
+		if (!held || object_equal(held, object))
+			return NULL;
+		return g_strdup_printf("id %" PRId64 " is that of %s %s: choose another for %s %s",
+				       object->id, object_kind_name(held->kind), held->name,
+				       object_kind_name(object->kind), object->name);
+	}
+	if (held->id != object->id)
+		return g_strdup_printf("%s %s is held with id %" PRId64 ", not %" PRId64
+				       ": remove it first, or keep its id",
+				       object_kind_name(held->kind), held->name, held->id,
+				       object->id);
+	for (guint i = 0; i < object->fds->len && i < held->fds->len; i++) {
+		int given = g_array_index(object->fds, int, i);
+		int there = g_array_index(held->fds, int, i);
+
+		if (given >= 0 && there >= 0 && !identify_same(given, there))
+			return g_strdup_printf("%s %s is held already, as another open file (number %u of "
+					       "it): remove it first, or choose another name",
+					       object_kind_name(held->kind), held->name, i);
+	}
+	return NULL;
+}
+
+/* Puts the descriptors that `to` has no slot for yet into it. */
+static void object_merge(struct object *to, struct object *from)
+{
+	static const int gap = -1;
+
+	while (to->fds->len < from->fds->len)
+		g_array_append_val(to->fds, gap);
+	for (guint i = 0; i < from->fds->len; i++) {
+		int *given = &g_array_index(from->fds, int, i);
+		int *slot = &g_array_index(to->fds, int, i);
+
+		if (*given < 0 || *slot >= 0)
+			continue;
+		*slot = *given;
+		*given = -1;
+		to->held++;
+	}
+}
+
+void object_set_add(struct object_set *set, struct object *object)
+{
+	struct object *held = object_set_find(set, object->kind, object->name);
+
+	if (held && object->kind == OBJECT_STATE) {
+		object_set_remove(set, held);
+		object_free(held);
+		held = NULL;
+	}
+	if (held) {
+		set->slots[held->kind] -= held->fds->len;
+		object_merge(held, object);
+		set->slots[held->kind] += held->fds->len;
+		object_free(object);
+		return;
+	}
+	g_ptr_array_add(set->objects, object);
+	g_hash_table_add(set->by_name, object);
+	g_hash_table_insert(set->by_id, &object->id, object);
+	set->slots[object->kind] += object->fds->len;
+}
+
+void object_set_remove(struct object_set *set, struct object *object)
+{
+	g_hash_table_remove(set->by_name, object);
+	g_hash_table_remove(set->by_id, &object->id);
+	g_ptr_array_remove(set->objects, object);
+	set->slots[object->kind] -= object->fds->len;
+}

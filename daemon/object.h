@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Objects: held descriptors with a kind, a name and the attributes that the kernel cannot tell
+ * back. One object may be a run of alike descriptors (the vectors of a device), so thousands of
+ * them cost one name. A set of objects is what a session holds, and what a peer has staged.
+ */
+#ifndef DAEMON_OBJECT_H
+#define DAEMON_OBJECT_H
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/fdlist.h"
+#include "common/table.h"
+
+enum object_kind {
+	OBJECT_CONTAINER,
+	OBJECT_GROUP,
+	OBJECT_DEVICE,
+	OBJECT_IOMMUFD,
+	OBJECT_MEMORY,
+	OBJECT_EVENTFD,
+	OBJECT_TABLE,
+	OBJECT_STATE,
+};
+#define OBJECT_KINDS 8
+
+/* The kind's name on the wire, and back; -1 if unknown. */
+const char *object_kind_name(enum object_kind kind);
+int object_kind_from_name(const char *name);
+
+/* Numbers of an object that only its owner knows; -1: not given. */
+struct object_attributes {
+	char *space, *device;
+	int64_t irq_index, irq_action, devid, ioas_id, hwpt_id;
+};
+
+struct object {
+	int64_t id;
+	enum object_kind kind;
+	char *name;
+	struct object_attributes attributes;
+	GArray *fds; /* of int; -1: a gap. Owned */
+	size_t held; /* of them not gaps */
+	uint64_t size; /* bytes; memory, table, state */
+	struct table table; /* mapped while it is held; table only */
+};
+
+/* In the order of storing, found by kind and name. */
+struct object_set {
+	GPtrArray *objects;
+	GHashTable *by_name, *by_id;
+	size_t slots[OBJECT_KINDS]; /* descriptors held, gaps included: what the quota counts */
+};
+
+void object_set_init(struct object_set *set);
+
+/* Closes everything, in a worker. */
+void object_set_clear(struct object_set *set);
+
+/* Moves every descriptor out to list (gaps left out); the set is empty then. */
+void object_set_take_all(struct object_set *set, struct fdlist *list);
+
+struct object *object_set_find(const struct object_set *set, enum object_kind kind,
+			       const char *name);
+struct object *object_set_find_id(const struct object_set *set, int64_t id);
+size_t object_set_total(const struct object_set *set);
+
+/*
+ * Why the object cannot be added (a name or id that is taken by something else), a sentence to
+ * g_free(); NULL if it can. What is held already, the same open file, is no conflict.
+ */
+char *object_set_conflict(const struct object_set *set, const struct object *object);
+
+/* Adds an object without conflict, which the set owns now: new, more of a run, or a state anew. */
+void object_set_add(struct object_set *set, struct object *object);
+
+/* Takes an object out of the set; the caller frees it by object_free(). */
+void object_set_remove(struct object_set *set, struct object *object);
+
+/* Closes what it holds, in a worker. */
+void object_free(struct object *object);
+
+/* Moves its descriptors to list. */
+void object_take_all(struct object *object, struct fdlist *list);
+
+/*
+ * Makes an object of its JSON description, which takes its descriptors out of fds, and checks each.
+ * *used counts the indices named. On failure NULL, *ret_parameter names what is wrong and
+ * *ret_message explains (both the caller's to g_free()); *ret_refused tells a descriptor that may
+ * not be held from a malformed request.
+ */
+struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
+				char **ret_parameter, char **ret_message, bool *ret_refused);
+
+/*
+ * The JSON description of the run [first, first + count) of the object; first_fd: its index in the
+ * message, or -1 if no descriptors travel.
+ */
+json_t *object_to_json(const struct object *object, size_t first, size_t count, int first_fd);
+
+/* Length of the run without gaps that begins at index `first` (0 if that is a gap). */
+size_t object_run(const struct object *object, size_t first);
+
+#endif

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One connection: messages in, one call at a time, answers out. The contract: daemon/peer.h. */
+#include "daemon/peer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <systemd/sd-login.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "daemon/kernel.h"
+#include "daemon/log.h"
+#include "daemon/methods.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+#include "daemon/worker.h"
+
+/* A peer that leaves an answer unread for so long is cut off. */
+static const struct timeval write_timeout = {.tv_sec = 5};
+
+#define EVENTS_MAX_BYTES (256 * 1024) /* that a monitor may leave unread */
+#define SESSION_INTERFACE "io.vfiocpr.Session."
+#define SERVICE_INTERFACE "org.varlink.service."
+
+static void clear_call(struct peer *peer)
+{
+	g_clear_pointer(&peer->call.method, g_free);
+	json_decref(peer->call.parameters);
+	peer->call.parameters = NULL;
+	fdlist_clear(&peer->call.fds);
+	peer->call.more = peer->call.oneway = peer->call.begun = false;
+}
+
+struct peer *peer_ref(struct peer *peer)
+{
+	peer->references++;
+	return peer;
+}
+
+void peer_unref(struct peer *peer)
+{
+	if (--peer->references > 0)
+		return;
+	fd_close(&peer->pidfd);
+	g_free(peer->monitored_name);
+	g_free(peer);
+}
+
+void peer_close(struct peer *peer)
+{
+	if (peer->socket < 0)
+		return;
+	if (peer->session) {
+		session_lose_peer(peer->session);
+		peer->session = NULL;
+	}
+	event_free(peer->readable);
+	event_free(peer->writable);
+	close(peer->socket);
+	peer->socket = -1;
+	clear_call(peer);
+	object_set_clear(&peer->staged);
+	frame_reader_clear(&peer->reader);
+	frame_writer_clear(&peer->writer);
+	g_queue_clear_full(&peer->events, free);
+	server_remove_peer(peer->server, peer);
+	peer_unref(peer);
+}
+
+bool peer_hung_up(const struct peer *peer)
+{
+	struct pollfd hangup = {.fd = peer->socket, .events = POLLRDHUP};
+
+	return peer->socket < 0 || poll(&hangup, 1, 0) > 0;
+}
+
+char *peer_unit(const struct peer *peer)
+{
+	char *unit = NULL, *copy;
+
+	/* malloc'ed by libsystemd; -ENODATA where the process is in no unit. */
+	if (sd_pid_get_unit(peer->pid, &unit) < 0)
+		return NULL;
+	copy = g_strdup(unit);
+	free(unit);
+	return copy;
+}
+
+bool peer_may(const struct peer *peer, uid_t uid)
+{
+	return peer->uid == 0 || peer->uid == uid;
+}
+
+/* Out */
+
+static bool is_idle(const struct peer *peer)
+{
+	return peer->socket >= 0 && !peer->call.method && !peer->writer.bytes && !peer->ending;
+}
+
+/* The answer is out: goes on with what has come meanwhile, unless on_readable() is at it. */
+static void read_on(struct peer *peer)
+{
+	if (!event_pending(peer->readable, EV_READ, NULL))
+		event_active(peer->readable, EV_READ, 0);
+}
+
+static void flush(struct peer *peer)
+{
+	for (;;) {
+		int r;
+
+		if (!peer->writer.bytes) {
+			char *next = g_queue_pop_head(&peer->events);
+
+			if (!next)
+				break;
+			peer->events_bytes -= strlen(next);
+			frame_writer_set(&peer->writer, next, NULL, 0);
+		}
+		r = frame_writer_send(&peer->writer, peer->socket);
+		if (r < 0) {
+			peer_close(peer);
+			return;
+		}
+		if (r == 0) {
+			event_add(peer->writable, &write_timeout);
+			return;
+		}
+		frame_writer_clear(&peer->writer);
+	}
+	if (peer->ending)
+		peer_close(peer);
+	else
+		read_on(peer);
+}
+
+static void on_writable(evutil_socket_t fd, short events, void *data)
+{
+	struct peer *peer = data;
+
+	(void)fd;
+	if (events & EV_TIMEOUT) {
+		log_warning(NULL, "process %d (uid %u) leaves its answer unread: cut off", (int)peer->pid,
+			    peer->uid);
+		peer_close(peer);
+		return;
+	}
+	flush(peer);
+}
+
+/* Sends {"parameters": ...} or an error, and ends the call. */
+static void answer(struct peer *peer, const char *error, json_t *parameters, const int *fds,
+		   size_t n_fds)
+{
+	json_t *message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
+	bool oneway = peer->call.oneway;
+	char *text = json_dumps(message, JSON_COMPACT);
+
+	json_decref(message);
+	clear_call(peer);
+	if (oneway || peer->socket < 0) {
+		free(text);
+		if (peer->socket >= 0)
+			read_on(peer);
+		return;
+	}
+	frame_writer_set(&peer->writer, text, fds, n_fds);
+	flush(peer);
+}
+
+void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds)
+{
+	answer(peer, NULL, parameters, fds, n_fds);
+}
+
+void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
+{
+	g_autofree char *name = g_strconcat(SESSION_INTERFACE, error, NULL);
+	g_autofree char *message = NULL;
+	va_list arguments;
+
+	va_start(arguments, format);
+	message = g_strdup_vprintf(format, arguments);
+	va_end(arguments);
+	log_debug(NULL, "process %d (uid %u): %s: %s", (int)peer->pid, peer->uid, error, message);
+	answer(peer, name, json_pack("{s:s, s:i}", "message", message, "errno", number), NULL, 0);
+}
+
+void peer_fail_service(struct peer *peer, const char *error, json_t *parameters)
+{
+	g_autofree char *name = g_strconcat(SERVICE_INTERFACE, error, NULL);
+
+	answer(peer, name, parameters, NULL, 0);
+}
+
+void peer_invalid(struct peer *peer, const char *parameter, const char *message)
+{
+	peer_fail_service(peer, "InvalidParameter",
+			  json_pack("{s:s, s:s}", "parameter", parameter, "message", message));
+}
+
+void peer_stream(struct peer *peer, json_t *parameters)
+{
+	json_t *message = json_pack("{s:o, s:b}", "parameters", parameters, "continues", 1);
+	char *text = json_dumps(message, JSON_COMPACT);
+
+	json_decref(message);
+	peer->events_bytes += strlen(text);
+	g_queue_push_tail(&peer->events, text);
+	if (peer->events_bytes > EVENTS_MAX_BYTES) {
+		log_warning(NULL, "process %d (uid %u) does not read its events: cut off", (int)peer->pid,
+			    peer->uid);
+		peer->ending = true;
+		event_active(peer->writable, EV_TIMEOUT, 0);
+		return;
+	}
+	if (!peer->writer.bytes)
+		flush(peer);
+}
+
+/* In */
+
+/* The connection is of no more use: says why, if it can, and ends it. */
+static void end(struct peer *peer, const char *error, int number, const char *message)
+{
+	log_warning(NULL, "process %d (uid %u): %s: connection closed", (int)peer->pid, peer->uid,
+		    message);
+	peer->ending = true;
+	peer_fail(peer, error, number, "%s", message);
+}
+
+/* Varlink: a nullable field that is null is one that is not there. */
+static void drop_nulls(json_t *json)
+{
+	json_t *value;
+	const char *key;
+	size_t i;
+	void *next;
+
+	if (json_is_object(json)) {
+		json_object_foreach_safe(json, next, key, value)
+		{
+			if (json_is_null(value))
+				json_object_del(json, key);
+			else
+				drop_nulls(value);
+		}
+	} else {
+		json_array_foreach(json, i, value) drop_nulls(value);
+	}
+}
+
+/* Parses a message into peer->call. */
+static bool parse_call(struct peer *peer, const char *text, size_t size)
+{
+	json_t *message, *parameters = NULL;
+	json_error_t error;
+	const char *method;
+	int more = 0, oneway = 0;
+
+	if (frame_too_deep(text, size)) {
+		end(peer, "ProtocolViolation", 0, "the message nests deeper than 32");
+		return false;
+	}
+	message = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+	if (!message) {
+		g_autofree char *why = g_strdup_printf("the message is not JSON: %s at byte %d",
+						       error.text, error.position);
+
+		end(peer, "ProtocolViolation", 0, why);
+		return false;
+	}
+	drop_nulls(message);
+	if (json_unpack_ex(message, &error, 0, "{s:s, s?o, s?b, s?b !}", "method", &method,
+			   "parameters", &parameters, "more", &more, "oneway", &oneway) < 0 ||
+	    (parameters && !json_is_object(parameters))) {
+		g_autofree char *why =
+			g_strdup_printf("the message is no Varlink call: %s", error.text);
+
+		json_decref(message);
+		end(peer, "ProtocolViolation", 0, why);
+		return false;
+	}
+	peer->call.method = g_strdup(method);
+	peer->call.parameters = parameters ? json_incref(parameters) : json_object();
+	peer->call.more = more;
+	peer->call.oneway = oneway;
+	json_decref(message);
+	return true;
+}
+
+/* Takes the next message, if a whole one is there, and does its call. */
+static bool begin_next_call(struct peer *peer)
+{
+	char *text;
+	size_t size;
+	bool parsed;
+
+	if (frame_reader_take(&peer->reader, &text, &size, &peer->call.fds) <= 0)
+		return false;
+	parsed = parse_call(peer, text, size);
+	free(text);
+	if (parsed)
+		methods_dispatch(peer);
+	return true;
+}
+
+void peer_repeat_call(struct peer *peer)
+{
+	if (peer->socket >= 0 && peer->call.method)
+		methods_dispatch(peer);
+}
+
+static void receive(struct peer *peer)
+{
+	int r = frame_reader_receive(&peer->reader, peer->socket);
+
+	switch (r) {
+	case 1:
+	case -EAGAIN:
+		return;
+	case -ENOBUFS:
+		end(peer, "DescriptorsLost", EMFILE,
+		    "the daemon could not take all descriptors of the message (its RLIMIT_NOFILE, or a "
+		    "security module), so it took none: raise LimitNOFILE of vfio-cprd");
+		return;
+	case -EBADMSG:
+		end(peer, "ProtocolViolation", 0,
+		    "descriptors came in the middle of a message, or with more than one: wait for each "
+		    "answer before a message with descriptors");
+		return;
+	case -EMSGSIZE:
+		end(peer, "ProtocolViolation", EMSGSIZE, "the message is longer than 1 MiB");
+		return;
+	default: /* the end of the connection, or an error of it */
+		peer_close(peer);
+	}
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *data)
+{
+	struct peer *peer = peer_ref(data);
+
+	(void)fd;
+	(void)events;
+	while (is_idle(peer) && begin_next_call(peer))
+		;
+	if (is_idle(peer)) {
+		receive(peer);
+		while (is_idle(peer) && begin_next_call(peer))
+			;
+	}
+	/* A call under way, or an answer not out: do not read on, but notice a peer that is gone. */
+	if (peer->socket >= 0 && !is_idle(peer)) {
+		event_del(peer->readable);
+		if (peer_hung_up(peer) && !peer->session)
+			peer_close(peer);
+	} else if (peer->socket >= 0) {
+		event_add(peer->readable, NULL);
+	}
+	peer_unref(peer);
+}
+
+struct peer *peer_new(struct server *server, int socket)
+{
+	struct ucred credentials;
+	socklen_t length = sizeof(credentials);
+	struct peer *peer;
+	int pidfd;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0 ||
+	    (pidfd = kernel->peer_pidfd(socket, credentials.pid)) < 0) {
+		close(socket);
+		return NULL;
+	}
+	peer = g_new(struct peer, 1);
+	*peer = (struct peer){
+		.references = 1,
+		.server = server,
+		.socket = socket,
+		.uid = credentials.uid,
+		.pid = credentials.pid,
+		.pidfd = pidfd,
+		.call.fds.close_all = worker_close,
+		.events = G_QUEUE_INIT,
+	};
+	object_set_init(&peer->staged);
+	frame_reader_init(&peer->reader, worker_close);
+	peer->readable = event_new(server->base, socket, EV_READ | EV_PERSIST, on_readable, peer);
+	peer->writable = event_new(server->base, socket, EV_WRITE, on_writable, peer);
+	event_add(peer->readable, NULL);
+	return peer;
+}

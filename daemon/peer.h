@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A peer: one connection, the process behind it, and the one call it has under way. The next
+ * message is read only when the answer is out, so a peer that does not read costs one answer, and
+ * is cut off in the end.
+ */
+#ifndef DAEMON_PEER_H
+#define DAEMON_PEER_H
+
+#include <event2/event.h>
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "common/frame.h"
+#include "daemon/object.h"
+
+struct server;
+struct session;
+
+struct call {
+	char *method; /* NULL: none under way */
+	json_t *parameters;
+	struct fdlist fds;
+	bool more, oneway;
+	bool begun; /* it has set work going whose end it waits for */
+};
+
+struct peer {
+	unsigned int references;
+	struct server *server;
+	int socket; /* -1: closed */
+	uid_t uid;
+	pid_t pid;
+	int pidfd; /* of the process that connected; -1: the session has it */
+	struct session *session; /* attached over this connection, or NULL */
+	struct call call;
+	struct object_set staged; /* stored with more to come */
+	bool staging;
+	bool ending; /* to be closed once the answer is out */
+	struct frame_reader reader;
+	struct frame_writer writer;
+	int outgoing[FRAME_MAX_FDS]; /* copied from the session for the answer being written */
+	struct event *readable, *writable;
+	/* Monitor: events not yet sent, of strings; and of which session (NULL: all it may see). */
+	bool monitoring;
+	char *monitored_name;
+	uid_t monitored_uid;
+	GQueue events;
+	size_t events_bytes;
+};
+
+/* Takes the socket. NULL: its process is dead already, or unknown (the socket is closed). */
+struct peer *peer_new(struct server *server, int socket);
+struct peer *peer_ref(struct peer *peer);
+void peer_unref(struct peer *peer);
+
+/* Closes the connection; what it had staged is closed, its session stays. */
+void peer_close(struct peer *peer);
+
+/* Whether the other end has hung up, noticed or not. */
+bool peer_hung_up(const struct peer *peer);
+
+/* The systemd unit of its process, to g_free(), or NULL. */
+char *peer_unit(const struct peer *peer);
+
+/* Whether it may see and end what uid owns. */
+bool peer_may(const struct peer *peer, uid_t uid);
+
+/* Does the call that is under way once more: what it waited for is done. */
+void peer_repeat_call(struct peer *peer);
+
+/*
+ * The answer to the call under way; parameters are consumed. fds (in peer->outgoing) are the
+ * session's own: who closes those must first close this peer if its answer is not out.
+ */
+void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds);
+
+/* An error of io.vfiocpr.Session. error: its name; number: an errno or 0. */
+void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
+	G_GNUC_PRINTF(4, 5);
+
+/* org.varlink.service.InvalidParameter */
+void peer_invalid(struct peer *peer, const char *parameter, const char *message);
+
+/* An error of org.varlink.service; parameters are consumed. */
+void peer_fail_service(struct peer *peer, const char *error, json_t *parameters);
+
+/* Queues one answer of a call with more (a monitor's event); json is consumed. */
+void peer_stream(struct peer *peer, json_t *parameters);
+
+#endif

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Listening, the sets of peers and sessions, limits, and the status for systemd: daemon/server.h. */
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "daemon/kernel.h"
+#include "daemon/log.h"
+#include "daemon/peer.h"
+#include "daemon/session.h"
+
+/* Limits for each user but root. */
+#define SESSIONS_PER_UID    64
+#define CONNECTIONS_PER_UID 256
+#define DESCRIPTORS_PER_UID 65536
+
+#define DESCRIPTORS_RESERVED 512 /* for connections, pidfds, and messages being received */
+
+static const struct timeval accept_pause = {.tv_usec = 100 * 1000};
+static const struct timeval stop_patience = {.tv_sec = 5};
+static const struct timeval at_once = {0};
+
+static guint session_hash(gconstpointer key)
+{
+	const struct session *session = key;
+
+	return g_str_hash(session->name) + session->uid;
+}
+
+static gboolean session_equal(gconstpointer a, gconstpointer b)
+{
+	const struct session *x = a, *y = b;
+
+	return x->uid == y->uid && strcmp(x->name, y->name) == 0;
+}
+
+/* Accepting */
+
+static unsigned int connections_of(const struct server *server, uid_t uid)
+{
+	unsigned int n = 0;
+	GHashTableIter iter;
+	gpointer peer;
+
+	g_hash_table_iter_init(&iter, server->peers);
+	while (g_hash_table_iter_next(&iter, &peer, NULL))
+		n += ((struct peer *)peer)->uid == uid;
+	return n;
+}
+
+static void set_accepting(struct server *server, bool accepting)
+{
+	for (guint i = 0; i < server->listeners->len; i++) {
+		struct event *listener = g_ptr_array_index(server->listeners, i);
+
+		if (accepting)
+			event_add(listener, NULL);
+		else
+			event_del(listener);
+	}
+}
+
+static void on_accept_again(evutil_socket_t fd, short events, void *data)
+{
+	(void)fd;
+	(void)events;
+	set_accepting(data, true);
+}
+
+static void on_connection(evutil_socket_t listener, short events, void *data)
+{
+	struct server *server = data;
+	struct peer *peer;
+	int socket = kernel->accept(listener);
+
+	(void)events;
+	if (socket == -EAGAIN || socket == -ECONNABORTED || socket == -EINTR)
+		return;
+	if (socket < 0) {
+		/* EMFILE, ENFILE, ENOMEM: those who wait in the backlog are served when it is over. */
+		log_warning(NULL, "cannot accept a connection for now: %s", g_strerror(-socket));
+		set_accepting(server, false);
+		event_add(server->accept_again, &accept_pause);
+		return;
+	}
+	peer = peer_new(server, socket);
+	if (!peer)
+		return;
+	g_hash_table_add(server->peers, peer);
+	if (peer->uid != 0 && connections_of(server, peer->uid) > CONNECTIONS_PER_UID) {
+		log_warning(NULL, "uid %u has %d connections already: one more is closed", peer->uid,
+			    CONNECTIONS_PER_UID);
+		peer_close(peer);
+	}
+}
+
+void server_listen(struct server *server, int socket)
+{
+	struct event *listener =
+		event_new(server->base, socket, EV_READ | EV_PERSIST, on_connection, server);
+
+	evutil_make_socket_nonblocking(socket);
+	evutil_make_socket_closeonexec(socket);
+	event_add(listener, NULL);
+	g_ptr_array_add(server->listeners, listener);
+}
+
+static void listener_free(gpointer data)
+{
+	int socket = event_get_fd(data);
+
+	event_free(data);
+	close(socket);
+}
+
+/* Status */
+
+const char *server_warning(const struct server *server)
+{
+	(void)server;
+	return "the daemon keeps no copy of what it holds: its own death loses every session, and resets "
+	       "the devices whose VMM is dead too";
+}
+
+size_t server_descriptors(const struct server *server)
+{
+	size_t n = 0;
+	GHashTableIter iter;
+	gpointer session;
+
+	g_hash_table_iter_init(&iter, server->sessions);
+	while (g_hash_table_iter_next(&iter, &session, NULL))
+		n += object_set_total(&((struct session *)session)->objects);
+	return n;
+}
+
+unsigned int server_orphans(const struct server *server)
+{
+	unsigned int n = 0;
+	GHashTableIter iter;
+	gpointer session;
+
+	g_hash_table_iter_init(&iter, server->sessions);
+	while (g_hash_table_iter_next(&iter, &session, NULL))
+		n += ((struct session *)session)->state == SESSION_ORPHANED;
+	return n;
+}
+
+static void on_status(evutil_socket_t fd, short events, void *data)
+{
+	struct server *server = data;
+
+	(void)fd;
+	(void)events;
+	sd_notifyf(0, "STATUS=%u sessions, %u orphaned, %zu descriptors held",
+		   g_hash_table_size(server->sessions), server_orphans(server),
+		   server_descriptors(server));
+}
+
+void server_changed(struct server *server)
+{
+	if (!event_pending(server->status, EV_TIMEOUT, NULL))
+		event_add(server->status, &at_once);
+}
+
+/* Sessions */
+
+struct session *server_find_session(const struct server *server, uid_t uid, const char *name)
+{
+	const struct session key = {.uid = uid, .name = (char *)name};
+
+	return g_hash_table_lookup(server->sessions, &key);
+}
+
+struct session *server_search_session(const struct server *server, const struct peer *peer,
+				      const char *name, bool *ret_many)
+{
+	struct session *found = server_find_session(server, peer->uid, name);
+	GHashTableIter iter;
+	gpointer item;
+
+	*ret_many = false;
+	if (found || peer->uid != 0)
+		return found;
+	g_hash_table_iter_init(&iter, server->sessions);
+	while (g_hash_table_iter_next(&iter, &item, NULL)) {
+		struct session *session = item;
+
+		if (strcmp(session->name, name) != 0)
+			continue;
+		if (found) {
+			*ret_many = true;
+			return NULL;
+		}
+		found = session;
+	}
+	return found;
+}
+
+void server_add_session(struct server *server, struct session *session)
+{
+	g_hash_table_add(server->sessions, session);
+	server_changed(server);
+}
+
+static gboolean is_of_session(gpointer key, gpointer value, gpointer session)
+{
+	(void)key;
+	return value == session;
+}
+
+void server_remove_session(struct server *server, struct session *session)
+{
+	g_hash_table_foreach_remove(server->devices, is_of_session, session);
+	g_hash_table_remove(server->sessions, session);
+	server_changed(server);
+}
+
+char *server_session_quota(const struct server *server, uid_t uid)
+{
+	unsigned int n = 0;
+	GHashTableIter iter;
+	gpointer session;
+
+	if (uid == 0)
+		return NULL;
+	g_hash_table_iter_init(&iter, server->sessions);
+	while (g_hash_table_iter_next(&iter, &session, NULL))
+		n += ((struct session *)session)->uid == uid;
+	if (n < SESSIONS_PER_UID)
+		return NULL;
+	return g_strdup_printf("uid %u has %u sessions, as many as it may: release one", uid, n);
+}
+
+char *server_descriptor_quota(const struct server *server, uid_t uid, size_t more)
+{
+	size_t all = 0, own = 0;
+	GHashTableIter iter;
+	gpointer item;
+
+	g_hash_table_iter_init(&iter, server->sessions);
+	while (g_hash_table_iter_next(&iter, &item, NULL)) {
+		struct session *session = item;
+
+		all += object_set_total(&session->objects);
+		if (session->uid == uid)
+			own += object_set_total(&session->objects);
+	}
+	g_hash_table_iter_init(&iter, server->peers);
+	while (g_hash_table_iter_next(&iter, &item, NULL)) {
+		struct peer *peer = item;
+
+		all += object_set_total(&peer->staged);
+		if (peer->uid == uid)
+			own += object_set_total(&peer->staged);
+	}
+	if (uid != 0 && own + more > DESCRIPTORS_PER_UID)
+		return g_strdup_printf("uid %u holds %zu descriptors and may hold %d: release a session",
+				       uid, own, DESCRIPTORS_PER_UID);
+	if (all + more > server->descriptor_limit)
+		return g_strdup_printf("the daemon holds %zu descriptors and can hold %zu: raise its "
+				       "LimitNOFILE, or release a session",
+				       all, server->descriptor_limit);
+	return NULL;
+}
+
+/* Life */
+
+struct server *server_new(struct event_base *base)
+{
+	struct server *server = g_new0(struct server, 1);
+	struct rlimit files = {0};
+
+	server->base = base;
+	server->listeners = g_ptr_array_new_with_free_func(listener_free);
+	server->peers = g_hash_table_new(NULL, NULL);
+	server->sessions = g_hash_table_new(session_hash, session_equal);
+	server->devices = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	server->accept_again = evtimer_new(base, on_accept_again, server);
+	server->status = evtimer_new(base, on_status, server);
+	getrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_cur > DESCRIPTORS_RESERVED)
+		server->descriptor_limit = files.rlim_cur - DESCRIPTORS_RESERVED;
+	return server;
+}
+
+static void stop_if_quiet(struct server *server)
+{
+	if (server->stopping && g_hash_table_size(server->peers) == 0)
+		event_base_loopbreak(server->base);
+}
+
+void server_remove_peer(struct server *server, struct peer *peer)
+{
+	g_hash_table_remove(server->peers, peer);
+	stop_if_quiet(server);
+}
+
+static void on_stop_deadline(evutil_socket_t fd, short events, void *data)
+{
+	struct server *server = data;
+
+	(void)fd;
+	(void)events;
+	event_base_loopbreak(server->base);
+}
+
+void server_stop(struct server *server)
+{
+	g_autoptr(GList) peers = g_hash_table_get_keys(server->peers);
+
+	if (server->stopping)
+		return;
+	server->stopping = true;
+	sd_notify(0, "STOPPING=1");
+	set_accepting(server, false);
+	event_del(server->accept_again);
+	server->stop_deadline = evtimer_new(server->base, on_stop_deadline, server);
+	event_add(server->stop_deadline, &stop_patience);
+	for (GList *item = peers; item; item = item->next) {
+		struct peer *peer = item->data;
+
+		/* A call under way is answered first. */
+		if ((peer->call.method && !peer->monitoring) || peer->writer.bytes)
+			peer->ending = true;
+		else
+			peer_close(peer);
+	}
+	stop_if_quiet(server);
+}
+
+void server_free(struct server *server)
+{
+	g_autoptr(GList) peers = g_hash_table_get_keys(server->peers);
+	g_autoptr(GList) sessions = g_hash_table_get_keys(server->sessions);
+
+	for (GList *item = peers; item; item = item->next)
+		peer_close(item->data);
+	for (GList *item = sessions; item; item = item->next)
+		session_free(item->data);
+	g_hash_table_unref(server->peers);
+	g_hash_table_unref(server->sessions);
+	g_hash_table_unref(server->devices);
+	g_ptr_array_unref(server->listeners);
+	event_free(server->accept_again);
+	event_free(server->status);
+	if (server->stop_deadline)
+		event_free(server->stop_deadline);
+	g_free(server);
+}

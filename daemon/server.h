@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The server: listening sockets, peers, sessions, and the limits on them. */
+#ifndef DAEMON_SERVER_H
+#define DAEMON_SERVER_H
+
+#include <event2/event.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct peer;
+struct session;
+
+struct server {
+	struct event_base *base;
+	GPtrArray *listeners; /* of struct event */
+	struct event *accept_again; /* accepting pauses while descriptors are short */
+	GHashTable *peers; /* a set of struct peer */
+	GHashTable *sessions; /* a set of struct session, by uid and name */
+	GHashTable *devices; /* PCI address -> struct session: held, or being closed */
+	size_t descriptor_limit; /* that sessions may hold */
+	struct event *status; /* tells systemd what changed, once for many changes */
+	struct event *stop_deadline;
+	bool stopping;
+};
+
+/* Makes a server without sockets. Never NULL. */
+struct server *server_new(struct event_base *base);
+
+/* Accepts on a listening socket, which is the server's now. */
+void server_listen(struct server *server, int socket);
+
+/* No new connections or calls; ends the loop once every call is answered, or after some seconds. */
+void server_stop(struct server *server);
+
+/* Closes everything held. */
+void server_free(struct server *server);
+
+struct session *server_find_session(const struct server *server, uid_t uid, const char *name);
+
+/* Of any owner that the peer may see; *ret_many: there are several, so NULL. */
+struct session *server_search_session(const struct server *server, const struct peer *peer,
+				      const char *name, bool *ret_many);
+void server_add_session(struct server *server, struct session *session);
+void server_remove_session(struct server *server, struct session *session);
+void server_remove_peer(struct server *server, struct peer *peer);
+
+/* Why the peer's user may have no more sessions or descriptors (to g_free()), or NULL. */
+char *server_session_quota(const struct server *server, uid_t uid);
+char *server_descriptor_quota(const struct server *server, uid_t uid, size_t more);
+
+/* Descriptors held in all sessions, and how many of these are orphaned. */
+size_t server_descriptors(const struct server *server);
+unsigned int server_orphans(const struct server *server);
+
+/* Something that the status line tells has changed. */
+void server_changed(struct server *server);
+
+/* What the daemon's own death would lose, as a sentence; NULL: nothing. */
+const char *server_warning(const struct server *server);
+
+#endif

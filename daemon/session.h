@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A session: all that is held for one VMM, and which process holds it now. Its life:
+ *
+ *	new -> active -> (holder dies) orphaned -> (claimed) restoring -> (commit) active
+ *
+ * It ends by release alone, or with its holder if it holds nothing. Work that may block runs in a
+ * worker; meanwhile the session is busy, and calls on it wait their turn.
+ */
+#ifndef DAEMON_SESSION_H
+#define DAEMON_SESSION_H
+
+#include <event2/event.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "daemon/object.h"
+#include "daemon/space.h"
+
+struct peer;
+struct server;
+
+enum session_state {
+	SESSION_ACTIVE,
+	SESSION_DETACHED, /* its holder has prepared and let go */
+	SESSION_ORPHANED,
+	SESSION_RESTORING,
+	SESSION_RELEASING,
+};
+
+/* The process that holds the session, known by its pidfd: a number could be another's by now. */
+struct holder {
+	pid_t pid; /* 0: none */
+	int pidfd;
+	char *unit; /* systemd unit; NULL: unknown */
+	struct event *death;
+};
+
+struct session {
+	struct server *server;
+	char *name;
+	uid_t uid;
+	enum session_state state;
+	gint64 since; /* CLOCK_MONOTONIC, microseconds */
+	struct holder holder;
+	struct peer *peer; /* the holder's connection; NULL: lost, or none */
+	struct object_set objects;
+	GHashTable *spaces; /* name -> struct space_status: what the orphan work found */
+	bool busy;
+	GQueue waiting; /* of struct peer, referenced: their calls are repeated when it is not busy */
+};
+
+struct space_status {
+	enum space_vaddr vaddr;
+	char *warning;
+};
+
+const char *session_state_name(enum session_state state);
+bool session_name_is_valid(const char *name);
+
+/* Makes an active session held by the peer's process, and puts it into the server. */
+struct session *session_new(struct server *server, const char *name, uid_t uid, struct peer *peer);
+
+/* Frees it with all it holds. Only server_free() calls it for one that was not released. */
+void session_free(struct session *session);
+
+/* Whether its holder's process runs. If it died unnoticed, notices now. */
+bool session_holder_lives(struct session *session);
+
+/* An orphan gets a new holder: it is restoring. */
+void session_claim(struct session *session, struct peer *peer);
+
+/* The holder's process is back on another connection. */
+void session_resume(struct session *session, struct peer *peer);
+
+void session_commit(struct session *session);
+
+/* Closes everything and, in the end, removes the session from the server and frees it. */
+void session_release(struct session *session);
+
+/* The connection is gone. The session stays with its process. */
+void session_lose_peer(struct session *session);
+
+/* Repeats the peer's call when the session is no longer busy (or no longer there). */
+void session_wait(struct session *session, struct peer *peer);
+
+#endif

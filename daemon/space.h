@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What is done to an address space when its holder has died. DMA goes on throughout: these calls
+ * only settle whose addresses and whose locked memory the mappings are. They may take 100 ms, so
+ * they run in a worker.
+ */
+#ifndef DAEMON_SPACE_H
+#define DAEMON_SPACE_H
+
+#include "common/table.h"
+
+enum space_vaddr { SPACE_VALID, SPACE_INVALID, SPACE_UNKNOWN };
+
+/*
+ * type1: invalidates the addresses of every mapping, so that a successor can give its own. First
+ * all at once; if one was invalid already (its successor died half way through restoring), mapping
+ * by mapping from the table (NULL: there is none). *ret_warning (to be g_free()d) tells what is
+ * not as it should be, else NULL.
+ */
+enum space_vaddr space_invalidate(int container, const struct table *table, char **ret_warning);
+
+/* iommufd: charges the pins to the daemon in place of a ghost. */
+enum space_vaddr space_disown(int iommufd, char **ret_warning);
+
+/* Adds the number and bytes of a table's mappings, changes in flight included. */
+void space_count(const struct table *table, uint64_t *count, uint64_t *bytes);
+
+#endif

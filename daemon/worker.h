@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Work that may block in the kernel, done in threads; its end is told in the event loop. The loop
+ * itself never waits: a device's last close can take seconds, an orphan's ioctls 100 ms.
+ */
+#ifndef DAEMON_WORKER_H
+#define DAEMON_WORKER_H
+
+#include <event2/event.h>
+#include <stddef.h>
+
+/* Starts the threads' side; done callbacks will run in base's loop. */
+int worker_start(struct event_base *base);
+
+/* Waits for all work and runs what is done; then nothing is left. */
+void worker_stop(void);
+
+/* Runs work(data) in a thread, then done(data) in the loop. done may be NULL. */
+void worker_run(void (*work)(void *data), void (*done)(void *data), void *data);
+
+/* Closes descriptors in a thread (they are copied, the array stays the caller's). */
+void worker_close(const int *fds, size_t n);
+
+/* The same; done(data) runs in the loop once they are closed. */
+void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data);
+
+#endif
