@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A Varlink client over one unix socket: the message out, the answer in, and a deadline for both.
+ *
+ * The socket is non-blocking and every wait is a poll, so that a daemon which hangs costs its
+ * caller the time it allowed and no more. Whatever goes wrong below the level of an answer makes
+ * the connection useless: half a message may be on its way. Its owner closes it and makes another.
+ */
+#include "client/connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "common/fd.h"
+#include "common/frame.h"
+
+#define VARLINK_SERVICE "org.varlink.service."
+
+/* The daemon is trusted, but not with all of our memory: Show tells of every object. */
+#define ANSWER_MAX_BYTES (64 * 1024 * 1024)
+
+struct connection {
+	int fd;
+	struct frame_reader reader;
+};
+
+/* Varlink errors by the last part of their name. */
+static const struct {
+	const char *name;
+	int error;
+} error_names[] = {
+	{"Busy", -EBUSY},
+	{"NoSuchSession", -ENOENT},
+	{"NoSuchObject", -ENOENT},
+	{"AlreadyExists", -EEXIST},
+	{"Refused", -EINVAL},
+	{"NotHolder", -EACCES},
+	{"BadState", -EINVAL},
+	{"QuotaExceeded", -EDQUOT},
+	{"DescriptorsLost", -EMFILE},
+	{"ProtocolViolation", -EPROTO},
+	{"KernelFailure", -EIO},
+	{"PermissionDenied", -EACCES},
+};
+
+void call_error_clear(struct call_error *error)
+{
+	free(error->message);
+	*error = (struct call_error){0};
+}
+
+int connection_open(const char *path, struct connection **ret_connection)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct connection *connection;
+	auto_fd fd = -1;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, path, strlen(path));
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* A unix socket connects at once or, with a full backlog, not at all (EAGAIN). */
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+
+	connection = g_new0(struct connection, 1);
+	connection->fd = fd_take(&fd);
+	frame_reader_init(&connection->reader, ANSWER_MAX_BYTES, NULL);
+	*ret_connection = connection;
+	return 0;
+}
+
+void connection_close(struct connection *connection)
+{
+	if (!connection)
+		return;
+	frame_reader_clear(&connection->reader);
+	close(connection->fd);
+	g_free(connection);
+}
+
+int connection_fd(const struct connection *connection)
+{
+	return connection->fd;
+}
+
+/* A deadline in microseconds of the monotonic clock; -1: none. */
+static gint64 deadline_after(int timeout_msec)
+{
+	return timeout_msec < 0 ? -1 : g_get_monotonic_time() + (gint64)timeout_msec * 1000;
+}
+
+/* Waits for events. 0: they came. -ETIMEDOUT. */
+static int connection_wait(struct connection *connection, short events, gint64 deadline)
+{
+	struct pollfd pollfd = {.fd = connection->fd, .events = events};
+
+	for (;;) {
+		int timeout = -1;
+		int n;
+
+		if (deadline >= 0) {
+			gint64 left = deadline - g_get_monotonic_time();
+
+			timeout = left <= 0 ? 0 : (int)((left + 999) / 1000);
+		}
+		n = poll(&pollfd, 1, timeout);
+		if (n > 0)
+			return 0;
+		if (n == 0)
+			return -ETIMEDOUT;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
+static int connection_send(struct connection *connection, const char *method, json_t *parameters,
+			   bool more, const int *fds, size_t n_fds, gint64 deadline)
+{
+	struct frame_writer writer = {0};
+	json_t *message;
+	char *text;
+	int r;
+
+	message = json_pack("{s:s, s:o}", "method", method, "parameters",
+			    parameters ? parameters : json_object());
+	if (!message)
+		return -EINVAL; /* parameters were NULL by an error in packing, and are freed */
+	if (more)
+		json_object_set_new(message, "more", json_true());
+	text = json_dumps(message, JSON_COMPACT);
+	json_decref(message);
+	if (!text)
+		return -ENOMEM;
+
+	frame_writer_set(&writer, text, fds, n_fds);
+	for (;;) {
+		r = frame_writer_send(&writer, connection->fd);
+		if (r != 0)
+			break;
+		r = connection_wait(connection, POLLOUT, deadline);
+		if (r < 0)
+			break;
+	}
+	frame_writer_clear(&writer);
+	return r < 0 ? r : 0;
+}
+
+/* The next whole message. 0, or -ETIMEDOUT, -ECONNRESET, -EPROTO, -EMFILE, -errno. */
+static int connection_receive(struct connection *connection, gint64 deadline, json_t **ret_message,
+			      struct fdlist *ret_fds)
+{
+	for (;;) {
+		auto_fdlist fds = FDLIST_INIT;
+		char *text = NULL;
+		size_t size;
+		int r;
+
+		r = frame_reader_take(&connection->reader, &text, &size, &fds);
+		if (r < 0)
+			return -EPROTO;
+		if (r > 0) {
+			json_t *message = NULL;
+
+			if (!frame_too_deep(text, size))
+				message = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+			free(text);
+			if (!json_is_object(message)) {
+				json_decref(message);
+				return -EPROTO;
+			}
+			fdlist_move(ret_fds, &fds);
+			*ret_message = message;
+			return 0;
+		}
+
+		r = frame_reader_receive(&connection->reader, connection->fd);
+		if (r == 0)
+			return -ECONNRESET;
+		if (r == -EAGAIN) {
+			r = connection_wait(connection, POLLIN, deadline);
+			if (r < 0)
+				return r;
+		} else if (r == -ENOBUFS) {
+			return -EMFILE; /* MSG_CTRUNC: RLIMIT_NOFILE of this process */
+		} else if (r == -EBADMSG || r == -EMSGSIZE) {
+			return -EPROTO;
+		} else if (r == -EPIPE) {
+			return -ECONNRESET;
+		} else if (r < 0) {
+			return r;
+		}
+	}
+}
+
+/* Turns an error answer into -errno, its sentence and its name. */
+static int error_decode(const char *name, json_t *parameters, struct call_error *ret_error)
+{
+	const char *last = strrchr(name, '.');
+	const char *message = json_string_value(json_object_get(parameters, "message"));
+	json_int_t number = json_integer_value(json_object_get(parameters, "errno"));
+	int error = -EPROTO;
+
+	last = last ? last + 1 : name;
+	for (size_t i = 0; i < G_N_ELEMENTS(error_names); i++)
+		if (strcmp(last, error_names[i].name) == 0)
+			error = error_names[i].error;
+	if (number > 0 && number < 4096)
+		error = -(int)number;
+
+	call_error_clear(ret_error);
+	g_strlcpy(ret_error->name, last, sizeof(ret_error->name));
+	if (message) {
+		ret_error->message = strdup(message);
+	} else {
+		const char *parameter = json_string_value(json_object_get(parameters, "parameter"));
+		g_autofree char *sentence = g_strdup_printf(
+			"the daemon refused the call: %s%s%s%s", name, parameter ? " (" : "",
+			parameter ? parameter : "", parameter ? ")" : "");
+
+		ret_error->message = strdup(sentence);
+	}
+	return error;
+}
+
+/* Splits an answer. Consumes message. 0, or what its error says. */
+static int answer_decode(json_t *message, json_t **ret_parameters, bool *ret_continues,
+			 struct call_error *ret_error)
+{
+	json_t *parameters = json_object_get(message, "parameters");
+	const char *error = json_string_value(json_object_get(message, "error"));
+	int r = 0;
+
+	if (error) {
+		r = error_decode(error, parameters, ret_error);
+	} else if (parameters && !json_is_object(parameters)) {
+		r = -EPROTO;
+	} else {
+		*ret_continues = json_is_true(json_object_get(message, "continues"));
+		if (ret_parameters)
+			*ret_parameters = parameters ? json_incref(parameters) : json_object();
+	}
+	json_decref(message);
+	return r;
+}
+
+int connection_call(struct connection *connection, const char *method, json_t *parameters,
+		    const int *fds, size_t n_fds, int timeout_msec, json_t **ret_parameters,
+		    struct fdlist *ret_fds, struct call_error *ret_error)
+{
+	gint64 deadline = deadline_after(timeout_msec);
+	auto_fdlist received = FDLIST_INIT;
+	json_t *message = NULL;
+	json_t *answer = NULL;
+	bool continues = false;
+	int r, sent;
+
+	sent = connection_send(connection, method, parameters, false, fds, n_fds, deadline);
+	/* A daemon that hung up on us may have said why before. */
+	if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
+		return sent;
+	r = connection_receive(connection, deadline, &message, &received);
+	if (r < 0)
+		return sent < 0 ? -ECONNRESET : r;
+	r = answer_decode(message, &answer, &continues, ret_error);
+	if (r < 0)
+		return r;
+	if (continues || (!ret_fds && received.n > 0)) {
+		json_decref(answer);
+		return -EPROTO;
+	}
+	if (ret_fds)
+		fdlist_move(ret_fds, &received);
+	if (ret_parameters)
+		*ret_parameters = answer;
+	else
+		json_decref(answer);
+	return 0;
+}
+
+int connection_call_more(struct connection *connection, const char *method, json_t *parameters)
+{
+	/* Small enough for any empty socket; no daemon is waited for. */
+	return connection_send(connection, method, parameters, true, NULL, 0, deadline_after(0));
+}
+
+int connection_next(struct connection *connection, int timeout_msec, json_t **ret_parameters,
+		    struct call_error *ret_error)
+{
+	auto_fdlist received = FDLIST_INIT;
+	json_t *message = NULL;
+	json_t *answer = NULL;
+	bool continues = false;
+	int r;
+
+	r = connection_receive(connection, deadline_after(timeout_msec), &message, &received);
+	if (r == -ETIMEDOUT)
+		return 0;
+	if (r < 0)
+		return r;
+	r = answer_decode(message, &answer, &continues, ret_error);
+	if (r < 0)
+		return r;
+	if (!continues && json_object_size(answer) == 0) {
+		json_decref(answer);
+		return -ENODATA;
+	}
+	if (ret_parameters)
+		*ret_parameters = answer;
+	else
+		json_decref(answer);
+	return 1;
+}

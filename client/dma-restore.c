@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Makes the mappings of a dead predecessor this process's own, and finds out what became of the
+ * changes it did not live to see. Each step can be repeated: a slot is done when its pending mark
+ * is gone, and whoever dies half way leaves a table that the next one restores just so.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "client/dma.h"
+
+/* Where this process has the slot's bytes, for type1. */
+static int slot_vaddr(struct vfio_cpr_space *space, const struct table_slot *slot, void **ret_vaddr)
+{
+	struct vfio_cpr *cpr = space->cpr;
+	struct entry *object = inventory_find_id(cpr, slot->object);
+	uint64_t size = 0;
+	void *addr = NULL;
+	int r = 0;
+
+	if (object && object->kind == ENTRY_MEMORY) {
+		struct vfio_cpr_memory *memory;
+
+		r = memory_wrap(cpr, object, &memory);
+		if (r == 0)
+			r = vfio_cpr_memory_map(memory, &addr);
+		if (r == 0)
+			size = memory->size;
+	} else if (object && object->kind == ENTRY_DEVICE) {
+		r = device_region_map(device_wrap(space, object), slot->region, &addr, &size);
+		if (r < 0)
+			cpr_fail(cpr, r, "region %u of %s cannot be mapped any more", slot->region,
+				 object->name);
+	} else {
+		r = cpr_fail(cpr, -EINVAL,
+			     "the mapping at iova 0x%" PRIx64
+			     " of address space %s is of an object (%u) that the session does not "
+			     "have: release the session",
+			     slot->iova, space->name, slot->object);
+	}
+	if (r < 0)
+		return r;
+	if (slot->offset > size || slot->size > size - slot->offset)
+		return cpr_fail(cpr, -EINVAL,
+				"the mapping at iova 0x%" PRIx64
+				" of address space %s is beyond the end of %s: release the session",
+				slot->iova, space->name, object->name);
+	*ret_vaddr = (char *)addr + slot->offset;
+	return 0;
+}
+
+static int fail_restore(struct vfio_cpr_space *space, const struct table_slot *slot, int error)
+{
+	const char *why = "";
+
+	if (error == -ENOMEM)
+		why = ": over RLIMIT_MEMLOCK of this process; raise it and try again, what is restored "
+		      "stays so";
+	else if (error == -EINVAL)
+		why = ": the kernel has it with another length, or its address is still valid; the "
+		      "daemon's log tells whether it was invalidated";
+	else if (error == -ENOENT)
+		why = ": the kernel has no such mapping; was it changed around the library?";
+	return cpr_fail(space->cpr, error == -ENOENT ? -EINVAL : error,
+			"cannot restore the mapping of 0x%" PRIx64 " bytes at iova 0x%" PRIx64
+			" of address space %s: %s%s",
+			slot->size, slot->iova, space->name, g_strerror(-error), why);
+}
+
+/* Finishes an unmap. What is no longer there was unmapped. */
+static int restore_unmapping(struct vfio_cpr_space *space, uint32_t index,
+			     const struct table_slot *slot)
+{
+	uint64_t unmapped;
+	int r;
+
+	r = dma_ioctl_unmap(space, slot->iova, slot->size, &unmapped);
+	if (r < 0 && r != -ENOENT)
+		return fail_restore(space, slot, r);
+	dma_slot_forget(space, index);
+	return 0;
+}
+
+static int restore_type1(struct vfio_cpr_space *space, uint32_t index,
+			 const struct table_slot *slot)
+{
+	void *vaddr = NULL;
+	int r;
+
+	r = slot_vaddr(space, slot, &vaddr);
+	if (r < 0)
+		return r;
+	r = dma_ioctl_set_vaddr(space, slot, vaddr);
+	/* This very process had it: its addresses are valid, but of a mapping it has given up. */
+	if (r == -EINVAL && space->cpr->start == VFIO_CPR_START_RESUMED &&
+	    dma_ioctl_clear_vaddr(space, slot) == 0)
+		r = dma_ioctl_set_vaddr(space, slot, vaddr);
+	if (r == -ENOENT && slot->state == TABLE_MAPPING) {
+		dma_slot_forget(space, index);
+		return 0;
+	}
+	if (r < 0)
+		return fail_restore(space, slot, r);
+	table_set_state(&space->table, index, TABLE_MAPPED);
+	return 0;
+}
+
+/* CHANGE_PROCESS has done the mappings; only an intent is left to ask about: by mapping it again. */
+static int restore_iommufd(struct vfio_cpr_space *space, uint32_t index,
+			   const struct table_slot *slot)
+{
+	const struct entry *object = inventory_find_id(space->cpr, slot->object);
+	uint64_t unmapped;
+	int r;
+
+	if (slot->state == TABLE_MAPPED)
+		return 0;
+	if (!object)
+		return fail_restore(space, slot, -EINVAL);
+	r = dma_ioctl_map_file(space, slot, entry_fd(object, 0));
+	if (r == -EEXIST) {
+		table_set_state(&space->table, index, TABLE_MAPPED);
+		return 0;
+	}
+	if (r == 0)
+		r = dma_ioctl_unmap(space, slot->iova, slot->size, &unmapped);
+	else
+		r = 0; /* refused now, so refused then */
+	if (r < 0)
+		return fail_restore(space, slot, r);
+	dma_slot_forget(space, index);
+	return 0;
+}
+
+/*
+ * An intent over a mapping that is known never came true, and asking the kernel about it would ask
+ * about that mapping. There is at most one for each death, so the walk is rare.
+ */
+static bool overlaps_mapping(const struct vfio_cpr_space *space, const struct table_slot *intent)
+{
+	for (uint32_t i = 0; i < table_used(&space->table); i++) {
+		struct table_slot slot;
+
+		if (table_read(&space->table, i, &slot) > 0 && slot.state == TABLE_MAPPED &&
+		    slot.iova <= intent->iova + intent->size - 1 &&
+		    intent->iova <= slot.iova + slot.size - 1)
+			return true;
+	}
+	return false;
+}
+
+static int restore_slot(struct vfio_cpr_space *space, uint32_t index)
+{
+	struct table_slot slot;
+	int r;
+
+	r = table_read(&space->table, index, &slot);
+	if (r < 0)
+		return cpr_fail(space->cpr, r,
+				"slot %u of the mapping table of address space %s is damaged",
+				index, space->name);
+	if (r == 0)
+		return 0;
+	if (slot.state != TABLE_MAPPED && overlaps_mapping(space, &slot)) {
+		dma_slot_forget(space, index);
+		return 0;
+	}
+	if (slot.state == TABLE_UNMAPPING)
+		return restore_unmapping(space, index, &slot);
+	return space->backend == VFIO_CPR_BACKEND_IOMMUFD ? restore_iommufd(space, index, &slot)
+							  : restore_type1(space, index, &slot);
+}
+
+/* Once for the session's iommufd: it acts on every IOAS. */
+static int change_process(struct vfio_cpr_space *space)
+{
+	struct vfio_cpr *cpr = space->cpr;
+	int r;
+
+	if (cpr->process_changed)
+		return 0;
+	r = dma_ioctl_change_process(space);
+	if (r == -ENOMEM)
+		return cpr_fail(
+			cpr, r,
+			"cannot take over the mappings of the iommufd: over RLIMIT_MEMLOCK, "
+			"which counts here even with CAP_IPC_LOCK; raise it and try again");
+	if (r == -EINVAL)
+		return cpr_fail(
+			cpr, r,
+			"cannot take over the mappings of the iommufd: one of them is not of a "
+			"file (IOMMU_IOAS_MAP by address, or a dma-buf), made around the "
+			"library");
+	if (r < 0)
+		return cpr_fail(cpr, r, "cannot take over the mappings of the iommufd: %s",
+				g_strerror(-r));
+	cpr->process_changed = true;
+	return 0;
+}
+
+int dma_restore_space(struct vfio_cpr_space *space, int64_t only_slot)
+{
+	int r;
+
+	if (!space->pending)
+		return 0;
+	if (space->backend == VFIO_CPR_BACKEND_IOMMUFD) {
+		r = change_process(space);
+		if (r < 0)
+			return r;
+	}
+	/* Mappings before intents, which are judged by them. */
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; i < space->n_pending; i++) {
+			bool is_intent = space->table.slots[i].state != TABLE_MAPPED;
+
+			if (!space->pending[i] || is_intent != (pass == 1) ||
+			    (only_slot >= 0 && i != only_slot))
+				continue;
+			r = restore_slot(space, i);
+			if (r < 0)
+				return r;
+			space->pending[i] = 0;
+		}
+	}
+	if (only_slot < 0) {
+		g_clear_pointer(&space->pending, g_free);
+		space->n_pending = 0;
+	}
+	return 0;
+}
+
+int vfio_cpr_dma_restore(struct vfio_cpr_space *space)
+{
+	int r;
+
+	r = cpr_check(space->cpr);
+	return r < 0 ? r : dma_restore_space(space, -1);
+}

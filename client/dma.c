@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * DMA mappings, and the table in which each is recorded: the intent before the ioctl, the outcome
+ * after. Recording is a hash look-up and a few stores beside an ioctl of microseconds. Who dies in
+ * between leaves an intent; dma-restore.c resolves it.
+ */
+#include "client/dma.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define PROT_ALL (VFIO_CPR_DMA_READ | VFIO_CPR_DMA_WRITE)
+
+/*
+ * The index: where is the mapping that starts at iova
+ */
+
+static guint iova_hash(gconstpointer key)
+{
+	return (guint)((((uint64_t)(uintptr_t)key >> 12) * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
+}
+
+static gpointer iova_key(uint64_t iova)
+{
+	_Static_assert(sizeof(uintptr_t) == sizeof(uint64_t), "an iova is the key itself");
+	return (gpointer)(uintptr_t)iova;
+}
+
+/* The slot of the mapping at iova, or -1. */
+static int64_t slot_find(const struct vfio_cpr_space *space, uint64_t iova)
+{
+	return (int64_t)GPOINTER_TO_UINT(g_hash_table_lookup(space->slots, iova_key(iova))) - 1;
+}
+
+static int64_t slot_alloc(struct vfio_cpr_space *space)
+{
+	uint32_t used;
+
+	if (space->free_slots->len > 0) {
+		uint32_t slot =
+			g_array_index(space->free_slots, uint32_t, space->free_slots->len - 1);
+
+		g_array_set_size(space->free_slots, space->free_slots->len - 1);
+		return slot;
+	}
+	used = table_used(&space->table);
+	return used < space->table.n_slots ? (int64_t)used : -1;
+}
+
+void dma_slot_free(struct vfio_cpr_space *space, uint32_t slot)
+{
+	table_set_state(&space->table, slot, TABLE_FREE);
+	g_array_append_val(space->free_slots, slot);
+}
+
+void dma_slot_forget(struct vfio_cpr_space *space, uint32_t slot)
+{
+	uint64_t iova = space->table.slots[slot].iova;
+
+	/* The index may have another at that iova: a mapping, where this was but an intent. */
+	if (slot_find(space, iova) == slot)
+		g_hash_table_remove(space->slots, iova_key(iova));
+	dma_slot_free(space, slot);
+}
+
+int dma_load(struct vfio_cpr_space *space)
+{
+	bool restored = space->object->restored;
+	uint32_t used = table_used(&space->table);
+
+	space->slots = g_hash_table_new(iova_hash, NULL);
+	space->free_slots = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+	if (restored && used > 0) {
+		space->pending = g_malloc0(used);
+		space->n_pending = used;
+	}
+	for (uint32_t i = 0; i < used; i++) {
+		struct table_slot slot;
+		int r = table_read(&space->table, i, &slot);
+
+		if (r < 0)
+			return cpr_fail(
+				space->cpr, r,
+				"slot %u of the mapping table of address space %s is damaged", i,
+				space->name);
+		if (r == 0) {
+			g_array_append_val(space->free_slots, i);
+			continue;
+		}
+		/* An intent over a mapping is told apart in restore; the mapping counts. */
+		if (slot.state == TABLE_MAPPED || slot_find(space, slot.iova) < 0)
+			g_hash_table_insert(space->slots, iova_key(slot.iova),
+					    GUINT_TO_POINTER(i + 1));
+		if (restored)
+			space->pending[i] = 1;
+	}
+	return 0;
+}
+
+/*
+ * Map
+ */
+
+/* The sentence of a failed map ioctl, and what its errno means here. */
+static int map_fail(struct vfio_cpr_space *space, const struct table_slot *slot, int error)
+{
+	struct vfio_cpr *cpr = space->cpr;
+	const struct entry *object = inventory_find_id(cpr, slot->object);
+	const char *why = "";
+
+	switch (error) {
+	case -EEXIST:
+		why = ": another mapping overlaps it";
+		break;
+	case -ENOSPC:
+		why = ": the container has too many mappings; raise vfio_iommu_type1's "
+		      "dma_entry_limit, or map larger pieces";
+		break;
+	case -ENOMEM:
+		why = ": over RLIMIT_MEMLOCK of this process";
+		break;
+	case -EINVAL:
+	case -EOVERFLOW:
+		/* Alignment and length were checked: what is left is the address. */
+		error = -ERANGE;
+		why = ": outside of what the IOMMU can reach, or in a reserved range";
+		break;
+	default:
+		break;
+	}
+	return cpr_fail(cpr, error,
+			"cannot map %" PRIu64 " bytes of %s at iova 0x%" PRIx64
+			" of address space %s: %s%s",
+			slot->size, object ? object->name : "?", slot->iova, space->name,
+			g_strerror(-error), why);
+}
+
+static bool slot_is_same(const struct table_slot *a, const struct table_slot *b)
+{
+	return a->iova == b->iova && a->size == b->size && a->object == b->object &&
+	       a->offset == b->offset && a->prot == b->prot && a->region == b->region;
+}
+
+/* Records and makes the mapping want; vaddr is for type1, fd for iommufd. */
+static int slot_map(struct vfio_cpr_space *space, const struct table_slot *want, void *vaddr,
+		    int fd)
+{
+	int64_t slot = slot_find(space, want->iova);
+	int r;
+
+	/* An intent has to be resolved before it says anything, and may be gone by that. */
+	if (slot >= 0 && dma_is_pending(space, slot) &&
+	    (space->table.slots[slot].state != TABLE_MAPPED ||
+	     slot_is_same(&space->table.slots[slot], want))) {
+		r = dma_restore_space(space, slot);
+		if (r < 0)
+			return r;
+		slot = slot_find(space, want->iova);
+	}
+	if (slot >= 0)
+		return slot_is_same(&space->table.slots[slot], want)
+			       ? 0
+			       : map_fail(space, want, -EEXIST);
+
+	slot = slot_alloc(space);
+	if (slot < 0)
+		return cpr_fail(
+			space->cpr, -ENOSPC,
+			"the mapping table of address space %s is full (%u): map larger pieces",
+			space->name, space->table.n_slots);
+	table_write(&space->table, slot, want);
+	r = space->backend == VFIO_CPR_BACKEND_IOMMUFD ? dma_ioctl_map_file(space, want, fd)
+						       : dma_ioctl_map(space, want, vaddr);
+	if (r < 0) {
+		dma_slot_free(space, slot);
+		return map_fail(space, want, r);
+	}
+	table_set_state(&space->table, slot, TABLE_MAPPED);
+	g_hash_table_insert(space->slots, iova_key(want->iova), GUINT_TO_POINTER(slot + 1));
+	return 0;
+}
+
+static int map_check(struct vfio_cpr_space *space, uint64_t iova, uint64_t offset, uint64_t size,
+		     uint32_t prot, uint64_t object_size, const char *object)
+{
+	struct vfio_cpr *cpr = space->cpr;
+
+	if (prot == 0 || (prot & ~PROT_ALL))
+		return cpr_fail(cpr, -EINVAL, "mapping of %s: prot 0x%x is neither read nor write",
+				object, prot);
+	if (size == 0 || ((iova | offset | size) & (cpr->page_size - 1)))
+		return cpr_fail(cpr, -EINVAL,
+				"mapping of %s: iova 0x%" PRIx64 ", offset 0x%" PRIx64
+				" and size 0x%" PRIx64 " must be multiples of the page size",
+				object, iova, offset, size);
+	if (offset > object_size || size > object_size - offset || iova + size - 1 < iova)
+		return cpr_fail(cpr, -EINVAL,
+				"mapping of %s: 0x%" PRIx64 " bytes from 0x%" PRIx64
+				" on are outside of its 0x%" PRIx64,
+				object, size, offset, object_size);
+	if (!space->group && space->backend == VFIO_CPR_BACKEND_TYPE1)
+		space->group = space_group(space);
+	if (!space->group && space->backend == VFIO_CPR_BACKEND_TYPE1)
+		return cpr_fail(cpr, -ENODEV,
+				"address space %s has no device yet, and so no IOMMU: "
+				"vfio_cpr_device_get() first",
+				space->name);
+	return 0;
+}
+
+int vfio_cpr_dma_map(struct vfio_cpr_space *space, uint64_t iova, struct vfio_cpr_memory *memory,
+		     uint64_t offset, uint64_t size, uint32_t prot)
+{
+	struct vfio_cpr *cpr = space->cpr;
+	struct table_slot want;
+	int r;
+
+	r = cpr_check(cpr);
+	if (r == 0)
+		r = map_check(space, iova, offset, size, prot, memory->size, memory->entry->name);
+	if (r == 0 && !memory->addr && space->backend == VFIO_CPR_BACKEND_TYPE1)
+		r = vfio_cpr_memory_map(memory, NULL);
+	if (r < 0)
+		return r;
+	want = (struct table_slot){
+		.iova = iova,
+		.size = size,
+		.offset = offset,
+		.object = memory->entry->id,
+		.state = TABLE_MAPPING,
+		.prot = prot,
+	};
+	return slot_map(space, &want, memory->addr ? (char *)memory->addr + offset : NULL,
+			entry_fd(memory->entry, 0));
+}
+
+int vfio_cpr_dma_map_bar(struct vfio_cpr_space *space, uint64_t iova,
+			 struct vfio_cpr_device *device, uint32_t region, uint64_t offset,
+			 uint64_t size, uint32_t prot)
+{
+	struct vfio_cpr *cpr = space->cpr;
+	struct table_slot want;
+	uint64_t region_size;
+	void *addr;
+	int r;
+
+	r = cpr_check(cpr);
+	if (r < 0)
+		return r;
+	if (space->backend == VFIO_CPR_BACKEND_IOMMUFD)
+		return cpr_fail(
+			cpr, -EOPNOTSUPP,
+			"region %u of %s: iommufd cannot hand the mapping of a BAR over; use "
+			"the type1 backend for peer-to-peer DMA",
+			region, device->entry->name);
+	r = device_region_map(device, region, &addr, &region_size);
+	if (r < 0)
+		return cpr_fail(cpr, r, "region %u of %s cannot be mapped: it is no memory BAR",
+				region, device->entry->name);
+	r = map_check(space, iova, offset, size, prot, region_size, device->entry->name);
+	if (r < 0)
+		return r;
+	want = (struct table_slot){
+		.iova = iova,
+		.size = size,
+		.offset = offset,
+		.object = device->entry->id,
+		.state = TABLE_MAPPING,
+		.prot = prot,
+		.region = region,
+	};
+	return slot_map(space, &want, (char *)addr + offset, -1);
+}
+
+/*
+ * Unmap
+ */
+
+int vfio_cpr_dma_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t size)
+{
+	struct vfio_cpr *cpr = space->cpr;
+	enum table_state before;
+	uint64_t unmapped = 0;
+	int64_t slot;
+	int r;
+
+	r = cpr_check(cpr);
+	if (r < 0)
+		return r;
+	slot = slot_find(space, iova);
+	if (slot < 0 || space->table.slots[slot].size != size)
+		return cpr_fail(cpr, -ENOENT,
+				"address space %s has no mapping of 0x%" PRIx64
+				" bytes at iova 0x%" PRIx64,
+				space->name, size, iova);
+
+	before = space->table.slots[slot].state;
+	table_set_state(&space->table, slot, TABLE_UNMAPPING);
+	r = dma_ioctl_unmap(space, iova, size, &unmapped);
+	if (r < 0 && r != -ENOENT) {
+		table_set_state(&space->table, slot, before);
+		return cpr_fail(cpr, r,
+				"cannot unmap 0x%" PRIx64 " bytes at iova 0x%" PRIx64
+				" of address space %s: %s",
+				size, iova, space->name, g_strerror(-r));
+	}
+	if (dma_is_pending(space, slot))
+		space->pending[slot] = 0;
+	dma_slot_forget(space, slot);
+	if (unmapped != size)
+		return cpr_fail(cpr, -ENOENT,
+				"the kernel had 0x%" PRIx64 " of 0x%" PRIx64
+				" bytes mapped at iova 0x%" PRIx64
+				" of address space %s: was it changed around the library?",
+				unmapped, size, iova, space->name);
+	return 0;
+}
+
+int vfio_cpr_dma_for_each(struct vfio_cpr_space *space,
+			  int (*fn)(uint64_t iova, uint64_t size, const char *object,
+				    uint64_t offset, uint32_t prot, void *userdata),
+			  void *userdata)
+{
+	struct vfio_cpr *cpr = space->cpr;
+	int n = 0;
+	int r;
+
+	r = cpr_check(cpr);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < table_used(&space->table); i++) {
+		struct table_slot slot;
+		const struct entry *object;
+
+		/* What is neither there for sure nor resolved yet is no mapping. */
+		if (table_read(&space->table, i, &slot) <= 0 || slot.state != TABLE_MAPPED)
+			continue;
+		object = inventory_find_id(cpr, slot.object);
+		r = fn(slot.iova, slot.size, object ? object->name : "", slot.offset, slot.prot,
+		       userdata);
+		if (r != 0)
+			return r;
+		n++;
+	}
+	return n;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What dma.c, dma-restore.c and dma-ioctl.c share: slots, and the kernel's calls on them. */
+#ifndef CLIENT_DMA_H
+#define CLIENT_DMA_H
+
+#include "client/cpr.h"
+
+/* Whether the slot was handed back and is not restored yet. */
+static inline bool dma_is_pending(const struct vfio_cpr_space *space, int64_t slot)
+{
+	return slot < (int64_t)space->n_pending && space->pending[slot];
+}
+
+/* Frees the slot; with its entry in the index. */
+void dma_slot_free(struct vfio_cpr_space *space, uint32_t slot);
+void dma_slot_forget(struct vfio_cpr_space *space, uint32_t slot);
+
+/* Restores one slot (only_slot >= 0) or all that are pending (-1). */
+int dma_restore_space(struct vfio_cpr_space *space, int64_t only_slot);
+
+/* The kernel's calls: 0 or -errno. */
+int dma_ioctl_map(struct vfio_cpr_space *space, const struct table_slot *slot, void *vaddr);
+int dma_ioctl_map_file(struct vfio_cpr_space *space, const struct table_slot *slot, int fd);
+int dma_ioctl_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t size,
+		    uint64_t *ret_unmapped);
+int dma_ioctl_set_vaddr(struct vfio_cpr_space *space, const struct table_slot *slot, void *vaddr);
+int dma_ioctl_clear_vaddr(struct vfio_cpr_space *space, const struct table_slot *slot);
+int dma_ioctl_change_process(struct vfio_cpr_space *space);
+
+#endif

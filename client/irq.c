@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Eventfds: those of a device's interrupts, and any other. The kernel's trigger holds the eventfd,
+ * so a vector that the session has is armed, and is left alone: setting it again would open a
+ * window in which an interrupt is lost. A vector is stored after it is armed for that reason.
+ */
+#include <errno.h>
+#include <linux/vfio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+#include "client/cpr.h"
+
+#define EVENTFDS_MAX 65536 /* of one object: what vfio-cprd takes */
+
+static const char *const index_names[] = {
+	[VFIO_PCI_INTX_IRQ_INDEX] = "intx", [VFIO_PCI_MSI_IRQ_INDEX] = "msi",
+	[VFIO_PCI_MSIX_IRQ_INDEX] = "msix", [VFIO_PCI_ERR_IRQ_INDEX] = "err",
+	[VFIO_PCI_REQ_IRQ_INDEX] = "req",
+};
+
+/* The three of which a device can use one at a time. */
+static bool is_interrupt(int32_t index)
+{
+	return index == VFIO_PCI_INTX_IRQ_INDEX || index == VFIO_PCI_MSI_IRQ_INDEX ||
+	       index == VFIO_PCI_MSIX_IRQ_INDEX;
+}
+
+/* Puts new eventfds into entry where held (may be NULL) has none. Returns how many, or -errno. */
+static int eventfds_create(struct entry *entry, const struct entry *held, uint32_t first,
+			   uint32_t count)
+{
+	int n = 0;
+
+	for (uint32_t i = first; i < first + count; i++) {
+		int fd;
+
+		if (held && entry_fd(held, i) >= 0)
+			continue;
+		fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (fd < 0)
+			return -errno;
+		entry_set_fd(entry, i, fd);
+		n++;
+	}
+	return n;
+}
+
+static int fail_eventfds(struct vfio_cpr *cpr, int error, const char *name)
+{
+	return cpr_fail(cpr, error, "cannot create the eventfds of %s: %s%s", name,
+			g_strerror(-error),
+			error == -EMFILE ? ": raise RLIMIT_NOFILE of this process" : "");
+}
+
+/*
+ * Of a device
+ */
+
+/* VFIO_DEVICE_SET_IRQS for one run of vectors; fds NULL: takes them out again. */
+static int set_irqs(int device, uint32_t index, uint32_t action, uint32_t first, uint32_t count,
+		    const int *fds)
+{
+	size_t size = sizeof(struct vfio_irq_set) + count * sizeof(int32_t);
+	g_autofree struct vfio_irq_set *set = g_malloc0(size);
+
+	set->argsz = size;
+	set->flags = VFIO_IRQ_SET_DATA_EVENTFD |
+		     (action == VFIO_CPR_IRQ_UNMASK ? VFIO_IRQ_SET_ACTION_UNMASK
+						    : VFIO_IRQ_SET_ACTION_TRIGGER);
+	set->index = index;
+	set->start = first;
+	set->count = count;
+	if (fds)
+		memcpy(set->data, fds, count * sizeof(int32_t));
+	else
+		memset(set->data, 0xff, count * sizeof(int32_t));
+	return ioctl(device, VFIO_DEVICE_SET_IRQS, set) < 0 ? -errno : 0;
+}
+
+/* Arms (or, with disarm, disarms) every run of entry below end. Returns where it failed, or end. */
+static uint32_t set_runs(int device, const struct entry *entry, uint32_t end, bool disarm,
+			 int *ret_error)
+{
+	uint32_t i = 0;
+
+	while (i < end) {
+		uint32_t first = i;
+		int r;
+
+		if (entry->fds[i] < 0) {
+			i++;
+			continue;
+		}
+		while (i < end && entry->fds[i] >= 0)
+			i++;
+		r = set_irqs(device, entry->irq_index, entry->irq_action, first, i - first,
+			     disarm ? NULL : entry->fds + first);
+		if (r < 0 && !disarm) {
+			*ret_error = r;
+			return first;
+		}
+	}
+	return end;
+}
+
+/* Arms the new vectors, then stores them. On failure those armed are disarmed again. */
+static int irqs_arm(struct vfio_cpr_device *device, struct entry **entry, const char *what)
+{
+	struct vfio_cpr *cpr = device->cpr;
+	int fd = entry_fd(device->entry, 0);
+	uint32_t n = (*entry)->n_fds;
+	uint32_t armed;
+	int r = 0;
+
+	armed = set_runs(fd, *entry, n, false, &r);
+	if (r < 0)
+		cpr_fail(cpr, r,
+			 "cannot set the interrupts %s: %s: with a kernel or device that fixes the "
+			 "number of vectors at the first call, ask for all of them at once",
+			 what, g_strerror(-r));
+	else
+		r = inventory_store(cpr, entry, 1);
+	if (r < 0)
+		set_runs(fd, *entry, armed, true, NULL);
+	return r;
+}
+
+/* Whether another of INTx, MSI and MSI-X is in use; its name, or NULL. */
+static const char *other_index(struct vfio_cpr_device *device, uint32_t index)
+{
+	if (!is_interrupt(index))
+		return NULL;
+	for (uint32_t other = VFIO_PCI_INTX_IRQ_INDEX; other <= VFIO_PCI_MSIX_IRQ_INDEX; other++) {
+		g_autofree char *name =
+			g_strdup_printf("%s/%s", device->entry->name, index_names[other]);
+
+		if (other != index && inventory_find(device->cpr, ENTRY_EVENTFD, name))
+			return index_names[other];
+	}
+	return NULL;
+}
+
+static int irqs_check(struct vfio_cpr_device *device, uint32_t index, uint32_t action,
+		      uint32_t first, uint32_t count)
+{
+	struct vfio_cpr *cpr = device->cpr;
+	const char *bdf = device->entry->name;
+	struct vfio_irq_info info = {.argsz = sizeof(info), .index = index};
+	const char *other;
+
+	if (index >= G_N_ELEMENTS(index_names) ||
+	    (action != VFIO_CPR_IRQ_TRIGGER && action != VFIO_CPR_IRQ_UNMASK) ||
+	    (action == VFIO_CPR_IRQ_UNMASK && index != VFIO_PCI_INTX_IRQ_INDEX))
+		return cpr_fail(
+			cpr, -EINVAL,
+			"device %s: no interrupt index %u with action %u; only INTx is unmasked",
+			bdf, index, action);
+	if (ioctl(entry_fd(device->entry, 0), VFIO_DEVICE_GET_IRQ_INFO, &info) < 0)
+		return cpr_fail(cpr, -errno, "device %s: cannot ask for its %s interrupts: %s", bdf,
+				index_names[index], g_strerror(errno));
+	if (count == 0 || first > info.count || count > info.count - first)
+		return cpr_fail(cpr, -EINVAL, "device %s has %u %s vectors, not %u from %u on", bdf,
+				info.count, index_names[index], count, first);
+	other = other_index(device, index);
+	if (other)
+		return cpr_fail(cpr, -EINVAL,
+				"device %s uses %s: a device has one kind of interrupt at a time",
+				bdf, other);
+	return 0;
+}
+
+int vfio_cpr_device_irqs(struct vfio_cpr_device *device, uint32_t index, uint32_t action,
+			 uint32_t first, uint32_t count, int *ret_fds)
+{
+	struct vfio_cpr *cpr = device->cpr;
+	g_autofree char *name = NULL;
+	auto_entry fresh = NULL;
+	struct entry *held;
+	int r;
+
+	r = cpr_check(cpr);
+	if (r == 0)
+		r = irqs_check(device, index, action, first, count);
+	if (r < 0)
+		return r;
+	name = g_strdup_printf("%s/%s%s", device->entry->name, index_names[index],
+			       action == VFIO_CPR_IRQ_UNMASK ? "-unmask" : "");
+	held = inventory_find(cpr, ENTRY_EVENTFD, name);
+	fresh = entry_new(ENTRY_EVENTFD, name);
+	fresh->device = g_strdup(device->entry->name);
+	fresh->irq_index = index;
+	fresh->irq_action = action;
+	r = eventfds_create(fresh, held, first, count);
+	if (r < 0)
+		return fail_eventfds(cpr, r, name);
+	if (r > 0) {
+		r = irqs_arm(device, &fresh, name);
+		if (r < 0)
+			return r;
+		held = fresh;
+		fresh = NULL;
+	}
+	memcpy(ret_fds, held->fds + first, count * sizeof(*ret_fds));
+	return 0;
+}
+
+/*
+ * Any other
+ */
+
+int vfio_cpr_eventfds_get(struct vfio_cpr *cpr, const char *name, uint32_t first, uint32_t count,
+			  int *ret_fds, uint32_t *ret_restored)
+{
+	auto_entry fresh = NULL;
+	struct entry *held;
+	int created, r;
+
+	r = cpr_check(cpr);
+	if (r == 0)
+		r = cpr_check_name(cpr, "eventfds", name);
+	if (r < 0)
+		return r;
+	if (count == 0 || first >= EVENTFDS_MAX || count > EVENTFDS_MAX - first)
+		return cpr_fail(cpr, -EINVAL, "eventfds %s: %u from %u on are not within 0..%d",
+				name, count, first, EVENTFDS_MAX - 1);
+	held = inventory_find(cpr, ENTRY_EVENTFD, name);
+	if (held && held->device)
+		return cpr_fail(
+			cpr, -EINVAL,
+			"eventfds %s are interrupts of device %s: use vfio_cpr_device_irqs()", name,
+			held->device);
+	fresh = entry_new(ENTRY_EVENTFD, name);
+	created = eventfds_create(fresh, held, first, count);
+	if (created < 0)
+		return fail_eventfds(cpr, created, name);
+	if (created > 0) {
+		r = inventory_store(cpr, &fresh, 1);
+		if (r < 0)
+			return r;
+		held = fresh;
+		fresh = NULL;
+	}
+	memcpy(ret_fds, held->fds + first, count * sizeof(*ret_fds));
+	if (ret_restored)
+		*ret_restored = count - created;
+	return 0;
+}
+
+/*
+ * Kick
+ */
+
+/* INTx is masked from its interrupt to its unmask: who died between has left it masked for ever. */
+static void intx_unmask(struct vfio_cpr *cpr, const struct entry *eventfds)
+{
+	struct entry *device = inventory_find(cpr, ENTRY_DEVICE, eventfds->device);
+	struct vfio_irq_set set = {
+		.argsz = sizeof(set),
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
+		.index = VFIO_PCI_INTX_IRQ_INDEX,
+		.count = 1,
+	};
+
+	if (device)
+		(void)ioctl(entry_fd(device, 0), VFIO_DEVICE_SET_IRQS, &set);
+}
+
+int vfio_cpr_kick(struct vfio_cpr *cpr)
+{
+	int n = 0;
+	int r;
+
+	r = cpr_check(cpr);
+	if (r < 0)
+		return r;
+	for (guint i = 0; i < cpr->entries->len; i++) {
+		struct entry *entry = cpr->entries->pdata[i];
+
+		/* err and req are no interrupts: to signal them would be a false alarm. */
+		if (entry->kind != ENTRY_EVENTFD || !entry->device ||
+		    entry->irq_action != VFIO_CPR_IRQ_TRIGGER || !is_interrupt(entry->irq_index))
+			continue;
+		for (uint32_t j = 0; j < entry->n_fds; j++) {
+			if (entry->fds[j] < 0)
+				continue;
+			/* EAGAIN: the count is full, and so is seen anyway. */
+			(void)eventfd_write(entry->fds[j], 1);
+			n++;
+		}
+		if (entry->irq_index == VFIO_PCI_INTX_IRQ_INDEX)
+			intx_unmask(cpr, entry);
+	}
+	return n;
+}
