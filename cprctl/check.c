@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * check: whether this host, and these devices, can be handed over, before a VMM depends on it.
+ * Needs no daemon. hostprobe.c asks, hostcheck.c and devicecheck.c judge, here it is put together
+ * and printed.
+ */
+#include <stdio.h>
+#include <sys/utsname.h>
+
+#include "cprctl/cprctl.h"
+#include "cprctl/hostcheck.h"
+#include "cprctl/output.h"
+
+static const char *const status_names[] = {
+	[CHECK_OK] = "ok", [CHECK_WARNING] = "warning", [CHECK_BLOCKER] = "blocker"};
+
+static void check_daemon(struct ctl *ctl, Findings *findings)
+{
+	json_auto_t *status = NULL;
+	auto_call_error error = {0};
+	const char *warning;
+	int r;
+
+	r = ctl_connect(ctl, true);
+	if (r < 0) {
+		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
+			     "systemctl start vfio-cprd.socket, or --socket; run this as root if "
+			     "it is a matter of access",
+			     "no vfio-cprd answers: %s", g_strerror(-r));
+		return;
+	}
+	r = connection_call(ctl->connection, CTL_INTERFACE "Status", NULL, NULL, 0,
+			    CTL_TIMEOUT_MSEC, &status, NULL, &error);
+	if (r < 0) {
+		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
+			     "systemctl status vfio-cprd", "does not tell its status: %s",
+			     error.message && *error.message ? error.message : g_strerror(-r));
+		return;
+	}
+	warning = output_string(status, "warning");
+	if (json_is_true(json_object_get(status, "survivesRestart")) && !*warning)
+		findings_add(findings, "daemon", ctl->socket, CHECK_OK, 0, NULL,
+			     "vfio-cprd %s answers; sessions: %" PRId64 ", orphans: %" PRId64
+			     ", descriptors: %" PRId64 " of %" PRId64,
+			     output_string(status, "version"), output_int(status, "sessions"),
+			     output_int(status, "orphans"), output_int(status, "descriptors"),
+			     output_int(status, "descriptorLimit"));
+	else
+		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
+			     "Let systemd start it: systemctl start vfio-cprd.socket",
+			     "vfio-cprd %s answers, but: %s", output_string(status, "version"),
+			     *warning ? warning : "its own death would lose the sessions");
+}
+
+/* The backends that work on this host. */
+static unsigned int check_host(Findings *findings)
+{
+	struct utsname host = {0};
+	struct type1_facts type1;
+	struct iommufd_facts iommufd;
+	struct process_facts process;
+	unsigned int working;
+
+	uname(&host);
+	probe_type1("", &type1);
+	probe_iommufd("", &iommufd);
+	probe_process(&process);
+
+	check_kernel(findings, host.release, host.machine);
+	check_iommu(findings, "");
+	check_driver(findings, "");
+	check_type1(findings, &type1);
+	check_iommufd(findings, "", &iommufd);
+	check_process(findings, &process);
+
+	working = findings_settle(findings, 0, BACKEND_ALL);
+	for (unsigned int backend = BACKEND_TYPE1; backend <= BACKEND_IOMMUFD; backend <<= 1) {
+		const char *name = backend == BACKEND_TYPE1 ? "type1" : "iommufd";
+
+		if (working & backend)
+			findings_add(findings, "backend", name, CHECK_OK, 0, NULL,
+				     "can hand devices over on this host");
+		else
+			findings_add(findings, "backend", name,
+				     working ? CHECK_WARNING : CHECK_BLOCKER, backend,
+				     "See the findings above", "does not work on this host%s",
+				     working ? "; the other backend does" : "");
+	}
+	return working;
+}
+
+/* Whether each device works with a backend; given: by the operator, not found here. */
+static bool check_devices(Findings *findings, const GPtrArray *names, unsigned int working)
+{
+	bool good = true;
+
+	for (guint i = 0; i < names->len; i++) {
+		size_t first = findings->len;
+
+		check_device(findings, "", names->pdata[i]);
+		/* On a host where nothing works, a device is judged on its own merits. */
+		if (!findings_settle(findings, first, working ? working : BACKEND_ALL))
+			good = false;
+	}
+	return good;
+}
+
+static int print_json(const Findings *findings)
+{
+	json_auto_t *told = json_array();
+
+	for (guint i = 0; i < findings->len; i++) {
+		const struct finding *finding = findings->pdata[i];
+
+		json_array_append_new(told,
+				      json_pack("{s:s, s:s, s:s, s:s, s:s?}", "check",
+						finding->check, "subject", finding->subject,
+						"status", status_names[finding->status], "detail",
+						finding->detail, "remedy", finding->remedy));
+	}
+	return output_json(told, false);
+}
+
+static void print_lines(const struct ctl *ctl, const Findings *findings)
+{
+	unsigned int counts[G_N_ELEMENTS(status_names)] = {0};
+
+	for (guint i = 0; i < findings->len; i++) {
+		const struct finding *finding = findings->pdata[i];
+		g_autofree char *subject = output_escape(finding->subject);
+		g_autofree char *detail = output_escape(finding->detail);
+		g_autofree char *remedy = output_escape(finding->remedy ? finding->remedy : "");
+
+		counts[finding->status]++;
+		printf("%-8s %-13s  %s: %s\n", status_names[finding->status], finding->check,
+		       subject, detail);
+		if (*remedy && finding->status != CHECK_OK)
+			printf("%24s-> %s\n", "", remedy);
+	}
+	if (ctl->legend)
+		printf("\n%u ok, %u warnings, %u blockers\n", counts[CHECK_OK],
+		       counts[CHECK_WARNING], counts[CHECK_BLOCKER]);
+}
+
+int check_run(struct ctl *ctl, int argc, char **argv)
+{
+	g_autoptr(GPtrArray) findings = findings_new();
+	g_autoptr(GPtrArray) names = NULL;
+	unsigned int working;
+	bool good;
+	int r;
+
+	r = ctl_options(ctl, NULL, "[DEVICE...]",
+			"Finds out whether this host, and these devices, can be handed over.\n"
+			"DEVICE: a PCI address (0000:3b:00.0) or an mdev's UUID; without any, all "
+			"PCI devices\nbound to a VFIO driver. Opens no device and changes nothing.",
+			0, -1, &argc, &argv);
+	if (r != CTL_OK)
+		return r;
+
+	working = check_host(findings);
+	check_daemon(ctl, findings);
+	if (argc > 1) {
+		names = g_ptr_array_new_with_free_func(g_free);
+		for (int i = 1; i < argc; i++)
+			g_ptr_array_add(names, g_strdup(argv[i]));
+		good = check_devices(findings, names, working);
+	} else {
+		names = devices_of_vfio("");
+		check_devices(findings, names, working);
+		good = true;
+		if (!names->len)
+			findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_WARNING, 0,
+				     "'vfio-cprctl check DEVICE' tells how to bind one",
+				     "no PCI device is bound to a VFIO driver");
+	}
+
+	if (ctl->json)
+		r = print_json(findings);
+	else
+		print_lines(ctl, findings);
+	return r < 0 || !working || !good ? CTL_FAILURE : CTL_OK;
+}

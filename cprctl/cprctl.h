@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vfio-cprctl: what its verbs share. A verb parses its own options with ctl_options(), calls the
+ * daemon with ctl_call(), prints with output.h, and returns an exit status.
+ */
+#ifndef CPRCTL_CPRCTL_H
+#define CPRCTL_CPRCTL_H
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/connection.h"
+#include "common/version.h"
+
+#define CTL_INTERFACE "io.vfiocpr.Session."
+
+enum ctl_exit {
+	CTL_OK = 0,
+	CTL_FAILURE = 1, /* what was asked for did not happen; stderr says why */
+	CTL_USAGE = 2,	 /* the command line makes no sense */
+};
+
+struct ctl {
+	gboolean json;
+	gboolean legend; /* headers of tables */
+	char *socket;
+	struct connection *connection; /* NULL until the first call */
+};
+
+/* main.c: options */
+
+/*
+ * Parses the options of a verb (entries, ended by a NULL name; NULL: none) and the global ones out
+ * of argv. What is left are argv[0], the verb, and its arguments: min to max of them. arguments
+ * names them for the help ("NAME", or ""). CTL_OK, or CTL_USAGE with a sentence on stderr.
+ */
+int ctl_options(struct ctl *ctl, const GOptionEntry *entries, const char *arguments,
+		const char *summary, int min, int max, int *argc, char ***argv);
+
+/* The option --uid of several verbs: an int64_t, -1 if not given. */
+#define CTL_OPTION_UID(variable)                                                                 \
+	{                                                                                        \
+		"uid", 'u', 0, G_OPTION_ARG_INT64, (variable), "The session's owner, by number", \
+			"UID"                                                                    \
+	}
+
+/* Whether a given --uid is one; says so if not. */
+bool ctl_uid_is_valid(int64_t uid);
+
+/* call.c: the daemon */
+
+/* Prints "vfio-cprctl: " and a sentence on stderr. */
+void ctl_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* Connects if need be. -errno, with a sentence on stderr unless quiet. */
+int ctl_connect(struct ctl *ctl, bool quiet);
+
+/*
+ * Calls a method of io.vfiocpr.Session and waits at most timeout_msec. parameters is consumed.
+ * -errno, with a sentence on stderr that begins with what ("cannot list the sessions").
+ */
+int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, int timeout_msec,
+	     const char *what, json_t **ret_answer);
+
+#define CTL_TIMEOUT_MSEC 30000
+
+/* Says on stderr that a call failed, and why, by what connection.h told. */
+void ctl_call_failed(const struct ctl *ctl, const char *what, int r,
+		     const struct call_error *error);
+
+/*
+ * The parameters {name, uid} that address a session. Without a uid (-1): the one session of that
+ * name which the caller may see. -errno, with a sentence on stderr if there is none, or several.
+ */
+int ctl_find_session(struct ctl *ctl, const char *name, int64_t uid, json_t **ret_parameters);
+
+/* The verbs */
+
+int list_run(struct ctl *ctl, int argc, char **argv);
+int show_run(struct ctl *ctl, int argc, char **argv);
+int monitor_run(struct ctl *ctl, int argc, char **argv);
+int release_run(struct ctl *ctl, int argc, char **argv);
+int check_run(struct ctl *ctl, int argc, char **argv);
+
+#endif

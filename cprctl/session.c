@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A SessionInfo of the wire put into words and into JSON. One place, so that list, show and
+ * release tell of a session alike.
+ */
+#include <string.h>
+
+#include "cprctl/output.h"
+#include "cprctl/session.h"
+
+json_t *session_json(const json_t *session)
+{
+	static const char *const integers[] = {"uid", "mappings", "pendingInterrupts", "ageUsec"};
+	json_t *told = json_deep_copy(session);
+	json_t *counts = json_object();
+	json_t *holder, *count;
+	size_t i;
+
+	json_array_foreach(json_object_get(session, "objects"), i, count)
+	{
+		const char *kind = output_string(count, "kind");
+
+		json_object_set_new(
+			counts, kind,
+			json_integer(output_int(count, "count") + output_int(counts, kind)));
+	}
+	json_object_set_new(told, "objects", counts);
+
+	holder = json_object_get(told, "holder");
+	if (!json_is_object(holder))
+		json_object_set_new(told, "holder", json_null());
+	else if (!json_object_get(holder, "unit"))
+		json_object_set_new(holder, "unit", json_null());
+
+	/* sd-varlink and others leave a 0 out when it is the default. */
+	for (i = 0; i < G_N_ELEMENTS(integers); i++)
+		if (!json_is_integer(json_object_get(told, integers[i])))
+			json_object_set_new(told, integers[i], json_integer(0));
+	return told;
+}
+
+int64_t session_count_kind(const json_t *session, const char *kind)
+{
+	int64_t sum = 0;
+	json_t *count;
+	size_t i;
+
+	json_array_foreach(json_object_get(session, "objects"), i, count)
+	{
+		if (!kind || g_str_equal(output_string(count, "kind"), kind))
+			sum += output_int(count, "count");
+	}
+	return sum;
+}
+
+int64_t session_count(const json_t *session)
+{
+	return session_count_kind(session, NULL);
+}
+
+char *session_objects(const json_t *session)
+{
+	/* In the order in which they matter to whoever loses them. */
+	static const char *const names[][3] = {
+		{"device", "device", "devices"},
+		{"group", "group", "groups"},
+		{"container", "container", "containers"},
+		{"iommufd", "iommufd", "iommufds"},
+		{"memory", "memory file", "memory files"},
+		{"eventfd", "eventfd", "eventfds"},
+		{"table", "mapping table", "mapping tables"},
+		{"state", "state blob", "state blobs"},
+	};
+	g_autoptr(GString) text = g_string_new(NULL);
+
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		int64_t n = session_count_kind(session, names[i][0]);
+		g_autofree char *count = output_count(n, names[i][1], names[i][2]);
+
+		if (n)
+			g_string_append_printf(text, "%s%s", text->len ? ", " : "", count);
+	}
+	return g_strdup(text->len ? text->str : "nothing");
+}
+
+char *session_holder(const json_t *session)
+{
+	const json_t *holder = json_object_get(session, "holder");
+	const char *unit = output_string(holder, "unit");
+
+	if (!json_is_object(holder))
+		return g_strdup("-");
+	if (!*unit)
+		return g_strdup_printf("%" PRId64, output_int(holder, "pid"));
+	return g_strdup_printf("%" PRId64 " (%s)", output_int(holder, "pid"), unit);
+}
