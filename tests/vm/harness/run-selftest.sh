@@ -1,0 +1,67 @@
+#!/bin/bash
+# Checks the harness itself on one kernel: run-selftest.sh iommufd|debian-6.1
+# Runs selftest.list, in which there is a test of each outcome, and compares what run.sh says.
+
+. "$(dirname "$0")/common.sh"
+
+here=$(dirname "$(readlink -f "$0")")
+kernel=${1-}
+[[ $kernel ]] || usage_error "usage: run-selftest.sh iommufd|debian-6.1"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+wrong=0
+
+# run OUTPUT OPTION...: prints run.sh's exit status
+run() {
+	local output=$work/$1
+	shift
+	"$here/run.sh" --kernel "$kernel" --list "$here/selftest.list" --results "$work/results" \
+		"$@" "$here/selftest-devices.sh:/tests/devices.sh" >"$output" && echo 0 || echo $?
+}
+
+# expect WHAT ACTUAL WANTED
+expect() {
+	[[ $2 == "$3" ]] && return
+	printf '%s:\n  got: %s\n  not: %s\n' "$1" "$2" "$3"
+	wrong=1
+}
+
+# expect_line FILE PATTERN
+expect_line() {
+	grep -qxE "$2" "$work/$1" && return
+	echo "no line '$2' in:"
+	sed 's/^/  /' "$work/$1"
+	wrong=1
+}
+
+expect "status of a run with failures" "$(run all)" 1
+expect_line all 'PASS passing \([0-9.]+ s\)'
+expect_line all 'FAIL failing \(status 3, [0-9.]+ s\)'
+expect_line all '    reason of the failure'
+expect_line all 'SKIP skipping: no such hardware'
+expect_line all 'PASS leaving-a-process \([0-9.]+ s\)'
+expect_line all 'FAIL killing-itself \(status 137, [0-9.]+ s\)'
+expect_line all 'FAIL kernel-warning \(status 0, [0-9.]+ s\)'
+expect_line all '    .*WARNING: made up by the self-test'
+expect_line all 'HANG hanging \(cut off after [2-4]\.[0-9] s\)'
+expect_line all '    before it hangs'
+expect_line all '    harness: still running: .*sleep 1000.*'
+expect_line all 'PASS python .*'
+expect_line all 'PASS devices .*'
+expect_line all 'LOST ending-the-vm: the VM ended while it ran'
+expect_line all '    the VM is about to end'
+expect_line all '    .*Kernel panic.*'
+expect_line all 'LOST never-begun: the VM ended before it began'
+expect "summary" "$(cat "$work/results/summary")" "passed 4 failed 5 hung 1 skipped 1"
+expect "log of passing" "$(cat "$work/results/passing.log")" $'to stdout\nto stderr'
+
+expect "status of a run without failures" "$(run good --only 'p*' --stream passing)" 0
+expect "a streamed run" "$(sed 's/(.*//' "$work/good")" \
+	$'to stdout\nto stderr\nPASS passing \nPASS python \npassed 2 failed 0 hung 0 skipped 0'
+
+expect "status of a run cut off" "$(run cut --only hanging --timeout 1)" 1
+expect_line cut 'LOST hanging: the VM was cut off after 1 s before it began'
+
+[[ $wrong == 0 ]] && echo "the harness works on $kernel"
+exit $wrong

@@ -1,0 +1,212 @@
+#!/bin/bash
+# Boots the test VM and runs a list of tests in it; see init for what a list holds.
+#
+# The machine is emulated by TCG with a VT-d IOMMU, so that its kernel has real VFIO without any
+# hardware. Status 0 means that every listed test passed or was skipped. A test without a result,
+# because the VM died or did not end in time, is LOST, which counts as failed.
+
+. "$(dirname "$0")/common.sh"
+
+usage="usage: run.sh --kernel NAME --list FILE [OPTION...] SRC:DEST...
+  --kernel NAME     iommufd or debian-6.1, see kernel.sh
+  --list FILE       the tests: lines of NAME TIMEOUT_SECONDS COMMAND...
+  --only PATTERN    run only the tests whose names match this shell pattern
+  --results DIR     leave NAME.log of every test, console.log and summary there
+  --stream NAME     print this test's output as it comes
+  --timeout SECONDS cut the VM off (default: the sum of the tests' own timeouts, and 60)
+  --mem MB          the guest's memory (default 1536)
+  --edu N           how many edu devices, each in its own IOMMU group (default 4)
+  --interactive     a shell in the VM instead of the tests; ends with exit, or Ctrl-A x
+SRC:DEST are files and folders for the guest, see image.sh"
+
+here=$(dirname "$(readlink -f "$0")")
+kernel_name='' list='' only='*' results='' stream='' total='' mem=1536 edu=4 interactive=''
+
+parse_arguments() {
+	while [[ ${1-} == --* ]]; do
+		case $1 in
+		--interactive)
+			interactive=1
+			shift
+			continue
+			;;
+		--help)
+			echo "$usage"
+			exit 0
+			;;
+		esac
+		[[ $# -ge 2 ]] || usage_error "$1 needs a value"$'\n'"$usage"
+		case $1 in
+		--kernel) kernel_name=$2 ;;
+		--list) list=$2 ;;
+		--only) only=$2 ;;
+		--results) results=$2 ;;
+		--stream) stream=$2 ;;
+		--timeout) total=$2 ;;
+		--mem) mem=$2 ;;
+		--edu) edu=$2 ;;
+		*) usage_error "unknown option $1"$'\n'"$usage" ;;
+		esac
+		shift 2
+	done
+	items=("$@")
+	[[ $kernel_name && ($list || $interactive) ]] || usage_error "$usage"
+}
+
+# Sets names to the wanted tests, writes their lines to $work/list, sums up their timeouts
+read_list() {
+	local name timeout command sum=60
+	names=()
+	while read -r name timeout command; do
+		[[ -z $name || $name == '#'* ]] && continue
+		[[ $name =~ ^[A-Za-z0-9._-]+$ && $timeout =~ ^[0-9]+$ && $command ]] ||
+			die "$list: not NAME TIMEOUT COMMAND: $name $timeout $command"
+		# shellcheck disable=SC2053 # a pattern
+		[[ $name == $only ]] || continue
+		names+=("$name")
+		sum=$((sum + timeout))
+		echo "$name $timeout $command"
+	done <"${list:-/dev/null}" >"$work/list"
+	[[ ${#names[@]} -gt 0 || $interactive ]] || die "$list has no test $only"
+	total=${total:-$sum}
+}
+
+# KVM where the processor really has it (a /dev/kvm alone may be unable to run a stock kernel)
+accelerator() {
+	if grep -qwE 'vmx|svm' /proc/cpuinfo && (: <>/dev/kvm) 2>/dev/null; then
+		echo -machine q35,kernel-irqchip=split -accel kvm
+	else
+		echo -machine q35 -accel tcg,thread=multi
+	fi
+}
+
+# Sets machine to QEMU's command line, without the serial ports
+build_machine() {
+	local kernel append="console=ttyS0 rdinit=/init intel_iommu=on panic=-1 log_buf_len=1M" i
+	kernel=$("$here/kernel.sh" "$kernel_name")
+	"$here/image.sh" -o "$work/initramfs.cpio" "$kernel" "$work/list:/tests/list" "${items[@]}"
+	truncate -s 16M "$work/nvme.img"
+	[[ $interactive ]] && append+=" interactive=1"
+
+	read -ra machine < <(accelerator)
+	# shellcheck disable=SC2054 # QEMU's commas
+	machine+=(
+		-nodefaults -no-user-config -display none -no-reboot
+		-cpu max -smp 2 -m "$mem"
+		-kernel "$kernel/vmlinuz" -initrd "$work/initramfs.cpio" -append "$append"
+		-device intel-iommu,intremap=on
+		-drive "id=nvme0,file=$work/nvme.img,format=raw,if=none"
+		-device nvme,serial=test,drive=nvme0
+	)
+	for ((i = 0; i < edu; i++)); do
+		machine+=(-device edu)
+	done
+}
+
+indent() {
+	sed 's/^/    /' "$1"
+}
+
+# report NAME VERDICT STATUS SECONDS
+report() {
+	local log=$results/$1.log
+	verdicts[$1]=$2
+	case $2 in
+	pass) echo "PASS $1 ($4 s)" ;;
+	skip) echo "SKIP $1: $(tail -n 1 "$log")" ;;
+	fail) echo "FAIL $1 (status $3, $4 s)" ;;
+	hang) echo "HANG $1 (cut off after $4 s)" ;;
+	esac
+	if [[ ($2 == fail || $2 == hang) && $1 != "$stream" ]]; then
+		indent "$log"
+	fi
+}
+
+# Follows the results port on standard input until the VM ends; running is left naming the
+# test which had begun and not ended
+follow_results() {
+	local line name verdict status seconds
+	while IFS= read -r line; do
+		case $line in
+		'@begin '*)
+			running=${line#@begin }
+			exec {log}>"$results/$running.log"
+			;;
+		'| '*)
+			echo "${line#| }" >&"$log"
+			if [[ $running == "$stream" ]]; then
+				echo "${line#| }"
+			fi
+			;;
+		'@end '*)
+			read -r _ name verdict status seconds <<<"$line"
+			exec {log}>&-
+			running=
+			report "$name" "$verdict" "$status" "$seconds"
+			;;
+		esac
+	done
+}
+
+# Reports the tests without a result: the one which ran when the VM ended, and those after it
+report_lost() {
+	local name lost=
+	for name in "${names[@]}"; do
+		[[ ${verdicts[$name]-} ]] && continue
+		lost=1
+		verdicts[$name]=lost
+		if [[ $name == "$running" ]]; then
+			echo "LOST $name: $vm_end while it ran"
+			indent "$results/$name.log"
+		else
+			: >"$results/$name.log"
+			echo "LOST $name: $vm_end before it began"
+		fi
+	done
+	if [[ $lost ]]; then
+		echo "The console's last lines:"
+		indent <(tail -n 60 "$results/console.log" | tr -d '\r')
+	fi
+}
+
+parse_arguments "$@"
+need_program qemu-system-x86_64 qemu-system-x86
+
+work=$(mktemp -d)
+vm=
+trap '[[ $vm ]] && kill "$vm" 2>/dev/null; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+results=${results:-$work/results}
+mkdir -p "$results"
+read_list
+build_machine
+
+if [[ $interactive ]]; then
+	qemu-system-x86_64 "${machine[@]}" -serial mon:stdio -serial null
+	exit
+fi
+
+declare -A verdicts
+running='' log=''
+mkfifo "$work/port"
+timeout --foreground "$total" qemu-system-x86_64 "${machine[@]}" \
+	-serial "file:$results/console.log" -serial stdio </dev/null >"$work/port" &
+vm=$!
+follow_results <"$work/port"
+vm_end="the VM ended"
+status=0
+wait "$vm" || status=$?
+vm=
+if [[ $status == 124 ]]; then
+	vm_end="the VM was cut off after $total s"
+fi
+report_lost
+
+count() {
+	printf '%s\n' "${verdicts[@]}" | grep -cxE "$1" || true
+}
+failed=$(count 'fail|lost')
+hung=$(count hang)
+echo "passed $(count pass) failed $failed hung $hung skipped $(count skip)" |
+	tee "$results/summary"
+[[ $failed == 0 && $hung == 0 ]]
