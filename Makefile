@@ -108,3 +108,90 @@ $(B)/%: examples/%.c include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
 		-Wl,-rpath,'$$ORIGIN'
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# Tests. Programs for them are built like everything else; what runs them is in tests/.
+
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test-*.c))
+VM_PROGRAMS := $(B)/tests/vmm $(B)/tests/killpoint.so
+
+DAEMON_TEST_OBJ := $(filter-out $(B)/daemon/main.o,$(DAEMON_OBJ)) $(COMMON_OBJ)
+CTL_TEST_OBJ    := $(filter-out $(B)/cprctl/main.o,$(CTL_OBJ)) $(COMMON_OBJ)
+
+$(B)/tests/test-hostcheck: $(B)/tests/unit/test-hostcheck.o $(CTL_TEST_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(CLIENT_PKGS) $(TEST_PKGS))
+
+$(B)/tests/test-%: $(B)/tests/unit/test-%.o $(DAEMON_TEST_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS) $(TEST_PKGS))
+
+# The tests' VMM, too, sees the public header alone.
+$(B)/tests/vmm: tests/vm/vmm.c include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) -D_GNU_SOURCE -Iinclude $(ALL_CFLAGS) $(LDFLAGS) $< -o $@ -L$(B) -lvfio-cpr \
+		-Wl,-rpath,'$$ORIGIN/..'
+
+# Preloaded, so without a sanitizer of its own.
+$(B)/tests/killpoint.so: tests/vm/killpoint.c common/uapi.h
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) -D_GNU_SOURCE -I. -Iinclude -std=gnu11 $(WARNINGS) -O2 -fPIC -shared $< -o $@ -ldl
+
+.PHONY: test-programs
+test-programs: all $(UNIT_TESTS) $(VM_PROGRAMS)
+
+# The two commands of the README, and parts of them.
+.PHONY: check check-unit check-proto check-vm check-tree demo lint
+check:
+	@tests/check.sh all
+check-unit check-proto check-vm check-tree:
+	@tests/check.sh $(@:check-%=%)
+demo:
+	@tests/vm/demo.sh
+lint:
+	@tests/lint.sh
+
+.PHONY: fuzz
+fuzz:
+	@tests/fuzz/run.sh
+
+.PHONY: install
+install: all $(B)/vfio-cprd.service
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig \
+		$(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man3 \
+		$(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) \
+		$(DESTDIR)$(VARLINKDIR) $(DESTDIR)$(COMPLETIONDIR)
+	install -m 755 $(B)/vfio-cprd $(DESTDIR)$(SBINDIR)
+	install -m 755 $(B)/vfio-cprctl $(DESTDIR)$(BINDIR)
+	install -m 644 $(LIB_SO) $(B)/libvfio-cpr.a $(DESTDIR)$(LIBDIR)
+	ln -sf $(notdir $(LIB_SO)) $(DESTDIR)$(LIBDIR)/libvfio-cpr.so
+	install -m 644 $(B)/libvfio-cpr.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 include/vfio-cpr.h $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 docs/*.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 644 docs/*.3 $(DESTDIR)$(MANDIR)/man3
+	install -m 644 docs/*.7 $(DESTDIR)$(MANDIR)/man7
+	install -m 644 docs/*.8 $(DESTDIR)$(MANDIR)/man8
+	install -m 644 systemd/vfio-cprd.socket $(B)/vfio-cprd.service $(DESTDIR)$(UNITDIR)
+	install -m 644 common/io.vfiocpr.Session.varlink $(DESTDIR)$(VARLINKDIR)
+	install -m 644 completions/vfio-cprctl.bash $(DESTDIR)$(COMPLETIONDIR)/vfio-cprctl
+
+$(B)/vfio-cprd.service: systemd/vfio-cprd.service.in Makefile
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@SBINDIR@|$(SBINDIR)|' $< > $@
+
+.PHONY: clean
+clean:
+	rm -rf build
+
+.PHONY: help
+help:
+	@echo 'make            the daemon, the library, vfio-cprctl and the example'
+	@echo 'make demo       a driver is killed with DMA in flight, in a test VM'
+	@echo 'make check      every test; parts: check-unit check-proto check-vm check-tree'
+	@echo 'make lint       formatting, static analysis, both compilers'
+	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60)'
+	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX))'
+	@echo 'SANITIZE=1 builds with ASan and UBSan into build/sanitized; V=1 shows the commands'

@@ -11,9 +11,10 @@
 
 #define RECEIVE_BYTES (64 * 1024)
 
-void frame_reader_init(struct frame_reader *reader, void (*close_all)(const int *fds, size_t n))
+void frame_reader_init(struct frame_reader *reader, size_t max_bytes,
+		       void (*close_all)(const int *fds, size_t n))
 {
-	*reader = (struct frame_reader){.fds = {.close_all = close_all}};
+	*reader = (struct frame_reader){.max_bytes = max_bytes, .fds = {.close_all = close_all}};
 }
 
 void frame_reader_clear(struct frame_reader *reader)
@@ -45,8 +46,8 @@ static bool is_one_message(const struct frame_reader *reader, size_t from)
 /* Whether the first message in the buffer is longer than any may be. */
 static bool starts_too_long(const struct frame_reader *reader)
 {
-	return reader->size > FRAME_MAX_BYTES &&
-	       !memchr(reader->buffer, '\0', FRAME_MAX_BYTES + 1);
+	return reader->size > reader->max_bytes &&
+	       !memchr(reader->buffer, '\0', reader->max_bytes + 1);
 }
 
 int frame_reader_receive(struct frame_reader *reader, int socket)

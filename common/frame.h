@@ -16,7 +16,7 @@
 #include "fdlist.h"
 
 #define FRAME_MAX_FDS	253		 /* SCM_MAX_FD, net/core/scm.c */
-#define FRAME_MAX_BYTES (1024 * 1024) /* of one message, without its NUL */
+#define FRAME_MAX_BYTES (1024 * 1024) /* of a message that the daemon takes, without its NUL */
 #define FRAME_MAX_DEPTH 32		 /* of arrays and objects in one another */
 
 /* Incoming */
@@ -25,10 +25,12 @@ struct frame_reader {
 	char *buffer;
 	size_t size, allocated;
 	size_t scanned; /* bytes known to hold no NUL */
+	size_t max_bytes; /* of one message, without its NUL */
 	struct fdlist fds;
 };
 
-void frame_reader_init(struct frame_reader *reader, void (*close_all)(const int *fds, size_t n));
+void frame_reader_init(struct frame_reader *reader, size_t max_bytes,
+		       void (*close_all)(const int *fds, size_t n));
 void frame_reader_clear(struct frame_reader *reader);
 
 /*

@@ -191,9 +191,12 @@ void method_store(struct peer *peer)
 
 	if (!session)
 		return;
-	if (!method_unpack(peer, "{s:o, s?b !}", "objects", &objects, "continues", &continues))
+	if (!method_unpack(peer, "{s:o, s?b !}", "objects", &objects, "continues", &continues)) {
+		drop_staged(peer);
 		return;
+	}
 	if (!json_is_array(objects)) {
+		drop_staged(peer);
 		peer_invalid(peer, "objects", "must be an array");
 		return;
 	}
@@ -205,6 +208,13 @@ void method_store(struct peer *peer)
 	}
 	if (!stage(peer, objects)) {
 		drop_staged(peer);
+		return;
+	}
+	/* Once more: a run's gaps count, and are known only now. */
+	refusal = server_descriptor_quota(peer->server, session->uid, 0);
+	if (refusal) {
+		drop_staged(peer);
+		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
 		return;
 	}
 	peer->staging = continues;

@@ -112,6 +112,9 @@ static json_t *space_to_json(const struct session *session, const struct object 
 	const struct space_status *status = g_hash_table_lookup(
 		session->spaces,
 		is_iommufd ? "iommufd" : table->name); /* CHANGE_PROCESS settles all IOAS at once */
+	enum space_vaddr vaddr = status				     ? status->vaddr
+				 : session->state == SESSION_ACTIVE ? SPACE_VALID
+								     : SPACE_UNKNOWN;
 	uint64_t mappings = 0, bytes = 0;
 	json_t *json;
 
@@ -119,7 +122,7 @@ static json_t *space_to_json(const struct session *session, const struct object 
 	json = json_pack("{s:s, s:s, s:I, s:I, s:s, s:s*}", "name", table->name, "backend",
 			 is_iommufd ? "iommufd" : "type1", "mappings", (json_int_t)mappings, "bytes",
 			 (json_int_t)bytes, "vaddr",
-			 vaddr_names[status ? status->vaddr : SPACE_VALID], "warning",
+			 vaddr_names[vaddr], "warning",
 			 status ? status->warning : NULL);
 	if (is_iommufd)
 		json_object_set_new(json, "ioasId", json_integer(table->attributes.ioas_id));

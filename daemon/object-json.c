@@ -94,15 +94,16 @@ static char *take_descriptors(struct object *object, int64_t first, int64_t coun
 	static const int gap = -1;
 
 	*ret_parameter = "count";
-	if (first < 0 || count < 1 || first + count > OBJECT_MAX_SLOTS || first > OBJECT_MAX_SLOTS)
+	if (first < 0 || count < 1 || first > OBJECT_MAX_SLOTS || count > OBJECT_MAX_SLOTS ||
+	    first + count > OBJECT_MAX_SLOTS)
 		return g_strdup_printf("first %" PRId64 " and count %" PRId64
 				       " must be a run within 0..%d",
 				       first, count, OBJECT_MAX_SLOTS - 1);
 	*ret_parameter = "firstFileDescriptor";
 	if (index < 0 || index > FRAME_MAX_FDS || (size_t)(index + count) > fds->n)
-		return g_strdup_printf("descriptors %" PRId64 "..%" PRId64
-				       " are named, but %zu came with the message",
-				       index, index + count - 1, fds->n);
+		return g_strdup_printf("%" PRId64 " descriptors from %" PRId64
+				       " on are named, but %zu came with the message",
+				       count, index, fds->n);
 	for (int64_t i = 0; i < first; i++)
 		g_array_append_val(object->fds, gap);
 	for (int64_t i = 0; i < count; i++) {

@@ -342,12 +342,31 @@ static void receive(struct peer *peer)
 	}
 }
 
+/*
+ * A monitor has said all it has to say. Its end is noticed here, since there may be no event for
+ * long; if it says more all the same, that stays unread and its end shows at the next event.
+ */
+static void listen_to_monitor(struct peer *peer)
+{
+	int r = peer->reader.size > 0 ? 1 : frame_reader_receive(&peer->reader, peer->socket);
+
+	if (r == 1)
+		event_del(peer->readable);
+	else if (r != -EAGAIN)
+		peer_close(peer);
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *data)
 {
 	struct peer *peer = peer_ref(data);
 
 	(void)fd;
 	(void)events;
+	if (peer->monitoring) {
+		listen_to_monitor(peer);
+		peer_unref(peer);
+		return;
+	}
 	while (is_idle(peer) && begin_next_call(peer))
 		;
 	if (is_idle(peer)) {
@@ -356,7 +375,7 @@ static void on_readable(evutil_socket_t fd, short events, void *data)
 			;
 	}
 	/* A call under way, or an answer not out: do not read on, but notice a peer that is gone. */
-	if (peer->socket >= 0 && !is_idle(peer)) {
+	if (peer->socket >= 0 && !is_idle(peer) && !peer->monitoring) {
 		event_del(peer->readable);
 		if (peer_hung_up(peer) && !peer->session)
 			peer_close(peer);
@@ -390,7 +409,7 @@ struct peer *peer_new(struct server *server, int socket)
 		.events = G_QUEUE_INIT,
 	};
 	object_set_init(&peer->staged);
-	frame_reader_init(&peer->reader, worker_close);
+	frame_reader_init(&peer->reader, FRAME_MAX_BYTES, worker_close);
 	peer->readable = event_new(server->base, socket, EV_READ | EV_PERSIST, on_readable, peer);
 	peer->writable = event_new(server->base, socket, EV_WRITE, on_writable, peer);
 	event_add(peer->readable, NULL);

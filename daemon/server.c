@@ -12,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
+#include "daemon/worker.h"
 
 /* Limits for each user but root. */
 #define SESSIONS_PER_UID    64
@@ -336,10 +337,13 @@ void server_stop(struct server *server)
 void server_free(struct server *server)
 {
 	g_autoptr(GList) peers = g_hash_table_get_keys(server->peers);
-	g_autoptr(GList) sessions = g_hash_table_get_keys(server->sessions);
+	g_autoptr(GList) sessions = NULL;
 
 	for (GList *item = peers; item; item = item->next)
 		peer_close(item->data);
+	/* The work under way is on sessions, and may end some. */
+	worker_drain();
+	sessions = g_hash_table_get_keys(server->sessions);
 	for (GList *item = sessions; item; item = item->next)
 		session_free(item->data);
 	g_hash_table_unref(server->peers);

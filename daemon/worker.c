@@ -72,7 +72,7 @@ int worker_start(struct event_base *base)
 	return 0;
 }
 
-void worker_stop(void)
+void worker_drain(void)
 {
 	while (worker.unfinished > 0) {
 		eventfd_t count;
@@ -82,6 +82,11 @@ void worker_stop(void)
 			nanosleep(&pause, NULL);
 		tell_finished();
 	}
+}
+
+void worker_stop(void)
+{
+	worker_drain();
 	g_thread_pool_free(worker.threads, FALSE, TRUE);
 	g_async_queue_unref(worker.finished);
 	event_free(worker.event);

@@ -12,7 +12,10 @@
 /* Starts the threads' side; done callbacks will run in base's loop. */
 int worker_start(struct event_base *base);
 
-/* Waits for all work and runs what is done; then nothing is left. */
+/* Waits for all work and runs what is done. */
+void worker_drain(void);
+
+/* The same; then nothing is left. */
 void worker_stop(void);
 
 /* Runs work(data) in a thread, then done(data) in the loop. done may be NULL. */

@@ -1,0 +1,20 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# make lint: formatting, shell scripts, static analysis. Says what to install if a tool is missing.
+set -u
+cd "$(dirname "$(readlink -f "$0")")/.." || exit
+status=0
+for tool in clang-format cppcheck shellcheck; do
+	command -v $tool >/dev/null || {
+		echo "$tool is missing: apt-get install $tool"
+		exit 69
+	}
+done
+mapfile -t sources < <(git ls-files '*.c' '*.h')
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run tests/vm/harness/init)
+clang-format --dry-run -Werror "${sources[@]}" || status=1
+shellcheck -x -P SCRIPTDIR "${scripts[@]}" || status=1
+cppcheck -q --enable=warning,portability --inline-suppr --error-exitcode=1 \
+	--suppress=missingIncludeSystem -D_GNU_SOURCE -I. -Iinclude \
+	"${sources[@]}" || status=1
+exit $status

@@ -1,0 +1,99 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What must hold of the tree and of what it installs, beyond any one program's behaviour.
+set -u
+cd "$(dirname "$(readlink -f "$0")")/.." || exit
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+status=0
+
+# holds SENTENCE COMMAND...
+holds() {
+	local sentence=$1
+	shift
+	if "$@" >"$work/log" 2>&1; then
+		echo "PASS $sentence"
+	else
+		echo "FAIL $sentence"
+		sed 's/^/    /' "$work/log"
+		status=1
+	fi
+}
+
+header_functions() {
+	grep -oE '\bvfio_cpr_[a-z0-9_]+\(' include/vfio-cpr.h | tr -d '(' | sort -u
+}
+
+map_is_exact() {
+	nm -D --defined-only "$BUILD/libvfio-cpr.so.0" | sed -nE 's/.* [TDB] ([a-z_0-9]+)(@.*)?$/\1/p' |
+		grep -v '^LIBVFIO' | sort -u >"$work/exported"
+	sed -nE 's/^\t+(vfio_cpr_[a-z0-9_]+);.*/\1/p' client/libvfio-cpr.map | sort -u >"$work/map"
+	header_functions >"$work/header"
+	diff "$work/map" "$work/exported" && diff "$work/header" "$work/map"
+}
+
+# Every function is in the SYNOPSIS of a manual page.
+functions_are_documented() {
+	local name missing=0
+	for name in $(header_functions); do
+		grep -qs "^\.Fo* .*\b$name\b\|^\.Fo $name\|^\.Fn $name\|^\.Fn .*$name" docs/*.3 || {
+			echo "$name has no manual page"
+			missing=1
+		}
+	done
+	return $missing
+}
+
+header_stands_alone() {
+	echo '#include "vfio-cpr.h"' >"$work/alone.c"
+	cp "$work/alone.c" "$work/alone.cc"
+	gcc -std=gnu11 -Wall -Wextra -Wstrict-prototypes -Werror -Iinclude -fsyntax-only "$work/alone.c" &&
+		g++ -Wall -Wextra -Werror -Iinclude -fsyntax-only "$work/alone.cc"
+}
+
+# A stranger's build: from a clean install, by pkg-config alone, with the library of either kind.
+installs_whole() {
+	local root=$work/root
+	make -s install DESTDIR="$root" PREFIX=/usr &&
+		sed -i "s|^prefix=.*|prefix=$root/usr|; s|=/usr/|=$root/usr/|" \
+			"$root/usr/lib/pkgconfig/libvfio-cpr.pc" &&
+		export PKG_CONFIG_PATH=$root/usr/lib/pkgconfig &&
+		gcc -D_GNU_SOURCE $(pkg-config --cflags libvfio-cpr) examples/edu.c -o "$work/edu" \
+			$(pkg-config --libs libvfio-cpr) &&
+		{ LD_LIBRARY_PATH=$root/usr/lib "$work/edu" || [ $? = 2 ]; } &&
+		gcc -D_GNU_SOURCE $(pkg-config --cflags libvfio-cpr) examples/edu.c -o "$work/edu-static" \
+			"$root/usr/lib/libvfio-cpr.a" $(pkg-config --libs glib-2.0 jansson) &&
+		{ "$work/edu-static" || [ $? = 2 ]; } &&
+		test -x "$root/usr/sbin/vfio-cprd" -a -x "$root/usr/bin/vfio-cprctl" &&
+		"$root/usr/sbin/vfio-cprd" --version && "$root/usr/bin/vfio-cprctl" --version &&
+		grep -q "ExecStart=/usr/sbin/vfio-cprd" "$root/usr/lib/systemd/system/vfio-cprd.service"
+}
+
+static_library_hides_the_rest() {
+	nm --defined-only -g "$BUILD/libvfio-cpr.a" | sed -nE 's/.* [TDB] (.*)/\1/p' |
+		grep -v '^vfio_cpr_' >"$work/leaked"
+	cat "$work/leaked"
+	test ! -s "$work/leaked"
+}
+
+help_names_every_option() {
+	local option
+	for option in --socket --mode --version; do
+		"$BUILD/vfio-cprd" --help | grep -q -- "$option" && grep -q -- "${option#--}" docs/vfio-cprd.8 ||
+			return 1
+	done
+}
+
+holds "the library exports what the header declares and the version map names" map_is_exact
+holds "the static library shows nothing else" static_library_hides_the_rest
+holds "every public function has a manual page" functions_are_documented
+holds "the header stands alone, in C and in C++" header_stands_alone
+holds "an install is whole, and the example builds against it, shared and static" installs_whole
+holds "the manual pages are well-formed" mandoc -T lint -W warning docs/*.[1-8]
+holds "the daemon's --help and manual page name its options" help_names_every_option
+if command -v clang >/dev/null; then
+	holds "clang builds it without a warning" make -s -j2 CC=clang B=build/clang all
+else
+	echo "SKIP clang builds it without a warning: clang is not installed (apt-get install clang)"
+fi
+exit $status

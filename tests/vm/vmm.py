@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Drives vmm, the VMM on strings, and asks vfio-cprctl for the daemon's view."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+BUILD = os.environ.get("BUILD", "build")
+
+
+class VmmError(Exception):
+    def __init__(self, command, errno, sentence):
+        super().__init__(f"{command}: {os.strerror(errno)}: {sentence}")
+        self.errno = errno
+        self.sentence = sentence
+
+
+class Died(Exception):
+    """The process ended while it worked on a command (a killpoint, say)."""
+
+
+class Vmm:
+    """One VMM process. vmm.map("dma", 0, ...) sends "map dma 0 ..." and returns the answer."""
+
+    def __init__(self, socket, killpoint=None):
+        environment = dict(os.environ)
+        if killpoint:
+            environment["KILLPOINT"] = killpoint
+            environment["LD_PRELOAD"] = os.path.join(BUILD, "tests", "killpoint.so")
+            # The sanitizer's runtime wants to be the first library; this one may be.
+            environment["ASAN_OPTIONS"] = "verify_asan_link_order=0:detect_leaks=0"
+        self.process = subprocess.Popen(
+            [os.path.join(BUILD, "tests", "vmm")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, bufsize=1, env=environment)
+        self.socket = socket
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def do(self, *words):
+        command = " ".join(str(word) for word in words)
+        try:
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise Died(f"died at: {command} (status {self.process.wait()})")
+        status, rest = line.rstrip("\n").split(" ", 1)
+        if status == "error":
+            number, sentence = rest.split(" ", 1)
+            raise VmmError(command, int(number), sentence)
+        value, *pairs = rest.split(" ")
+        return Answer(int(value), pairs)
+
+    def __getattr__(self, name):
+        return lambda *words: self.do(name.replace("_", "-"), *words)
+
+    def start(self, session="vm"):
+        """open and attach; returns new, claimed or resumed."""
+        self.open(self.socket)
+        return self.attach(session)["start"]
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def end(self):
+        """Ends as a program does; a sanitizer's complaint is a failure."""
+        self.process.stdin.close()
+        status = self.process.wait()
+        assert status == 0, f"vmm ended with status {status}"
+
+
+class Answer(dict):
+    def __init__(self, value, pairs):
+        super().__init__(pair.split("=", 1) for pair in pairs if "=" in pair)
+        self.value = value
+        self.words = pairs
+
+
+def ctl(socket, *words, status=0):
+    """vfio-cprctl --json; its answer."""
+    run = subprocess.run([os.path.join(BUILD, "vfio-cprctl"), "--socket", socket, "--json", *words],
+                         stdout=subprocess.PIPE, text=True)
+    assert run.returncode == status, f"vfio-cprctl {words} ended with {run.returncode}: {run.stdout}"
+    return json.loads(run.stdout) if run.stdout else None
+
+
+def session(socket, name="vm"):
+    """The daemon's view of a session, or None."""
+    found = [one for one in ctl(socket, "list") if one["name"] == name]
+    return found[0] if found else None
+
+
+def wait_for(what, predicate, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if predicate():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+def wait_for_state(socket, state, name="vm"):
+    wait_for(f"session {name} to be {state}",
+             lambda: (session(socket, name) or {}).get("state") == state)
