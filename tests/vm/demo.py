@@ -4,6 +4,7 @@
 Every line that is printed was just seen: in the kernel, in the daemon's own view, or in memory.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,8 +14,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 import cpr  # noqa: E402
-from cases import edu_devices, kernel_log  # noqa: E402
-from vmm import BUILD, ctl, session, wait_for  # noqa: E402
+from cases import edu_devices  # noqa: E402
+from vmm import BUILD, Resets, ctl, session, wait_for  # noqa: E402
 
 TITLES = {"type1": "type1: a VFIO container, a group, VFIO_DMA_UNMAP_FLAG_VADDR",
           "iommufd": "iommufd: a device cdev, IOMMU_IOAS_CHANGE_PROCESS"}
@@ -33,9 +34,10 @@ class Timeline:
 def watch_events(daemon, seen):
     """Notes when the daemon tells of each event."""
     client = cpr.Client(daemon.path)
-    for answer in client.call_more("io.vfiocpr.Session.Monitor", {}):
-        for event in answer["events"]:
-            seen.setdefault(event["event"], time.monotonic())
+    with contextlib.suppress(cpr.Closed):
+        for answer in client.call_more("io.vfiocpr.Session.Monitor", {}):
+            for event in answer["events"]:
+                seen.setdefault(event["event"], time.monotonic())
 
 
 def driver(daemon, backend, bdf, *more):
@@ -54,7 +56,7 @@ def run(backend, bdf):
     line, seen = Timeline(), {}
     daemon = cpr.Daemon()
     threading.Thread(target=watch_events, args=(daemon, seen), daemon=True).start()
-    enabled = len(kernel_log(["vfio-pci", bdf, "enabling device"]))
+    resets = Resets()
 
     first = driver(daemon, backend, bdf, "--die-in-flight")
     line.tell(f"the driver starts as process {first.pid} and opens {bdf}")
@@ -81,12 +83,13 @@ def run(backend, bdf):
               "after the claim)", seen["active"])
     for at, text in steps:
         line.tell(f"driver: {text}", at)
-    resets = len(kernel_log(["vfio-pci", bdf, "enabling device"])) - enabled - 1
-    line.tell(f"resets: {max(resets, 0)} (times that the kernel enabled the device: {resets + 1})")
+    line.tell(f"resets: {resets.count()} (kernel probes on every close and reset of a device)")
     text = "\n".join(text for _, text in steps)
-    right = resets <= 0 and "landed=yes" in text and "reset seen=no" in text
+    right = resets.count() == 0 and "landed=yes" in text and "reset seen=no" in text
     ctl(daemon.path, "release", "demo")
+    line.tell(f"released at last: now the kernel resets the device (probes hit: {resets.count()})")
     daemon.stop()
+    resets.end()
     print(f"\n  {'Nothing was lost.' if right else 'SOMETHING WAS LOST.'}", flush=True)
     return right
 

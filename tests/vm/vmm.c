@@ -87,7 +87,7 @@ static void do_attach(void)
 
 static void do_space(void)
 {
-	enum vfio_cpr_backend backend = strcmp(word[2], "type1") == 0	? VFIO_CPR_BACKEND_TYPE1
+	enum vfio_cpr_backend backend = strcmp(word[2], "type1") == 0	  ? VFIO_CPR_BACKEND_TYPE1
 					: strcmp(word[2], "iommufd") == 0 ? VFIO_CPR_BACKEND_IOMMUFD
 									  : VFIO_CPR_BACKEND_AUTO;
 	struct vfio_cpr_space *space;
@@ -128,7 +128,8 @@ static void do_memory(void)
 /* map SPACE IOVA MEMORY OFFSET SIZE PROT [COUNT [STRIDE]]: COUNT mappings, STRIDE bytes of iova apart */
 static void do_map(void)
 {
-	struct thing *space = find(spaces, word[1]), *memory = space ? find(memories, word[3]) : NULL;
+	struct thing *space = find(spaces, word[1]),
+		     *memory = space ? find(memories, word[3]) : NULL;
 	uint64_t count = words > 7 ? number(7) : 1, stride = words > 8 ? number(8) : number(5);
 	struct timespec start, end;
 	char rest[64];
@@ -139,7 +140,8 @@ static void do_map(void)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (uint64_t i = 0; i < count && r == 0; i++)
 		r = vfio_cpr_dma_map(space->pointer, number(2) + i * stride, memory->pointer,
-				     number(4) + i * number(5) % vfio_cpr_memory_size(memory->pointer),
+				     number(4) +
+					     i * number(5) % vfio_cpr_memory_size(memory->pointer),
 				     number(5), number(6));
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	snprintf(rest, sizeof(rest), " usec=%ld",
@@ -149,11 +151,12 @@ static void do_map(void)
 
 static void do_map_bar(void)
 {
-	struct thing *space = find(spaces, word[1]), *device = space ? find(devices, word[3]) : NULL;
+	struct thing *space = find(spaces, word[1]),
+		     *device = space ? find(devices, word[3]) : NULL;
 
 	if (device)
-		answer(vfio_cpr_dma_map_bar(space->pointer, number(2), device->pointer, 0, number(4),
-					    number(5), number(6)),
+		answer(vfio_cpr_dma_map_bar(space->pointer, number(2), device->pointer, 0,
+					    number(4), number(5), number(6)),
 		       "");
 }
 
@@ -177,7 +180,8 @@ static int print_mapping(uint64_t iova, uint64_t size, const char *object, uint6
 			 uint32_t prot, void *userdata)
 {
 	(void)userdata;
-	printf(" 0x%" PRIx64 "+0x%" PRIx64 "=%s@0x%" PRIx64 "/%u", iova, size, object, offset, prot);
+	printf(" 0x%" PRIx64 "+0x%" PRIx64 "=%s@0x%" PRIx64 "/%u", iova, size, object, offset,
+	       prot);
 	return 0;
 }
 
@@ -219,8 +223,8 @@ static void do_irqs(void)
 	struct thing *device = find(devices, word[1]);
 
 	if (device)
-		answer(vfio_cpr_device_irqs(device->pointer, number(2), number(3), number(4), number(5),
-					    fds + number(4)),
+		answer(vfio_cpr_device_irqs(device->pointer, number(2), number(3), number(4),
+					    number(5), fds + number(4)),
 		       "");
 }
 
@@ -229,7 +233,8 @@ static void do_eventfds(void)
 {
 	uint32_t restored = 0;
 	char rest[64];
-	int r = vfio_cpr_eventfds_get(cpr, word[1], number(2), number(3), fds + number(2), &restored);
+	int r = vfio_cpr_eventfds_get(cpr, word[1], number(2), number(3), fds + number(2),
+				      &restored);
 
 	snprintf(rest, sizeof(rest), " restored=%u", restored);
 	answer(r, rest);
@@ -305,7 +310,8 @@ static void do_register(void)
 static void do_config(void)
 {
 	struct thing *device = find(devices, word[1]);
-	struct vfio_region_info info = {.argsz = sizeof(info), .index = VFIO_PCI_CONFIG_REGION_INDEX};
+	struct vfio_region_info info = {.argsz = sizeof(info),
+					.index = VFIO_PCI_CONFIG_REGION_INDEX};
 	uint16_t value = number(3);
 	char rest[32];
 	int fd;

@@ -97,6 +97,36 @@ def session(socket, name="vm"):
     return found[0] if found else None
 
 
+class Resets:
+    """Counts, by kernel probes, what ends or resets a device. All of the kernel's ways go there."""
+
+    TRACING = "/sys/kernel/tracing"
+    FUNCTIONS = ("vfio_pci_core_close_device", "__pci_reset_function_locked", "pci_reset_bus")
+
+    def __init__(self):
+        if not os.path.exists(self.TRACING + "/kprobe_events"):
+            subprocess.run(["mount", "-t", "tracefs", "tracefs", self.TRACING], check=True)
+        with open(self.TRACING + "/kprobe_events", "a", encoding="ascii") as file:
+            for function in self.FUNCTIONS:
+                file.write(f"p:resets/{function} {function}\n")
+                file.flush()
+        self._write("/trace", "")
+        self._write("/events/resets/enable", "1")
+
+    def _write(self, path, text):
+        with open(self.TRACING + path, "w", encoding="ascii") as file:
+            file.write(text)
+
+    def count(self):
+        """Closes and resets of devices since this was made."""
+        with open(self.TRACING + "/trace", encoding="ascii") as file:
+            return sum(not line.startswith("#") for line in file)
+
+    def end(self):
+        self._write("/events/resets/enable", "0")
+        self._write("/kprobe_events", "")
+
+
 def wait_for(what, predicate, seconds=20):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

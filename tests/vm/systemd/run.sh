@@ -1,0 +1,38 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Runs the cases of cases.py in a test VM whose PID 1 is systemd, with vfio-cprd installed as a
+# package installs it: run.sh [--only PATTERN] [--results DIR] [--interactive] ...
+#
+# The VM is the harness's, and the options are those of ../harness/run.sh. Its kernel starts initrd
+# instead of the harness's init, and that changes to Debian's systemd, which starts runner.py.
+# BUILD is what is tested: build/sanitized, or build.
+set -eu -o pipefail
+
+here=$(dirname "$(readlink -f "$0")")
+cd "$here/../../.."
+build=${BUILD:-build/sanitized}
+sanitize=0
+[ "$build" = build ] || sanitize=1
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+rootfs=$("$here/rootfs.sh")
+make -s install SANITIZE=$sanitize DESTDIR="$work/product" PREFIX=/usr
+BUILD=/tests/build /usr/bin/python3 "$here/cases.py" --list >"$work/list"
+
+# The root file system travels in the initramfs, so it takes its size in memory
+tests/vm/harness/run.sh --kernel iommufd --list "$work/list" --mem 2048 "$@" \
+	"$here/initrd:/init" \
+	"$rootfs:/rootfs.sqfs" \
+	"$work/product:/product" \
+	"$build/vfio-cprctl:/tests/build/vfio-cprctl" \
+	"$build/edu:/tests/build/edu" \
+	"$build/libvfio-cpr.so.0:/tests/build/libvfio-cpr.so.0" \
+	"$build/tests/vmm:/tests/build/tests/vmm" \
+	"$build/tests/killpoint.so:/tests/build/tests/killpoint.so" \
+	"tests/lib:/tests/lib" \
+	"tests/vm/cases.py:/tests/vm/cases.py" \
+	"tests/vm/vmm.py:/tests/vm/vmm.py" \
+	"$here/cases.py:/tests/vm/systemd/cases.py" \
+	"$here/runner.py:/tests/vm/systemd/runner.py" \
+	"$here/units:/tests/vm/systemd/units"

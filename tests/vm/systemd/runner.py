@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs the tests of /tests/list one by one, under systemd: the part of the harness's init that
+cannot be one. The list, the verdicts and the lines on ttyS1 are as described there.
+
+A test runs in a scope of its own, so that whatever it leaves behind is killed after it.
+"""
+
+import os
+import re
+import subprocess
+import threading
+import time
+import tty
+
+LIST = "/tests/list"
+PORT = "/dev/ttyS1"
+VFIO_PCI = "/sys/bus/pci/drivers/vfio-pci"
+EDU = ("0x1234", "0x11e8")
+COMPLAINT = re.compile(rb"BUG:|WARNING:|Oops|KASAN")
+SKIPPED = 77
+
+
+def read(path):
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def bind_edu_devices():
+    for bdf in os.listdir("/sys/bus/pci/devices"):
+        device = f"/sys/bus/pci/devices/{bdf}"
+        if (read(device + "/vendor"), read(device + "/device")) == EDU:
+            write(device + "/driver_override", "vfio-pci")
+            write("/sys/bus/pci/drivers_probe", bdf)
+
+
+class KernelLog:
+    """What the kernel logs from now on."""
+
+    def __init__(self):
+        self.fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self.fd, 0, os.SEEK_END)
+
+    def complaints(self):
+        """The lines that mean a kernel bug."""
+        found = []
+        while True:
+            try:
+                record = os.read(self.fd, 8192)
+            except BrokenPipeError:  # some were overwritten before they were read
+                continue
+            except BlockingIOError:
+                return found
+            if COMPLAINT.search(record):
+                found.append(record.partition(b";")[2].partition(b"\n")[0].decode(errors="replace"))
+
+
+class Port:
+    """The serial port to the host."""
+
+    def __init__(self):
+        self.fd = os.open(PORT, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        tty.setraw(self.fd)
+
+    def line(self, text):
+        data = text.encode(errors="replace") + b"\n"
+        while data:
+            data = data[os.write(self.fd, data):]
+
+    def copy(self, stream):
+        for line in stream:
+            self.line("| " + line.rstrip("\n"))
+
+
+class Test:
+    def __init__(self, name, timeout, command):
+        self.name = name
+        self.timeout = int(timeout)
+        self.scope = f"test-{name}.scope"
+        self.process = subprocess.Popen(
+            ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={self.scope}",
+             "sh", "-c", command],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", cwd="/tmp", start_new_session=True)
+
+    def verdict(self):
+        """pass, fail, hang or skip, and the exit status."""
+        try:
+            status = self.process.wait(self.timeout)
+        except subprocess.TimeoutExpired:
+            return "hang", "-"
+        return {0: "pass", SKIPPED: "skip"}.get(status, "fail"), status
+
+    def processes(self):
+        """Those of the test which still run, with what they wait for in the kernel."""
+        try:
+            pids = read(f"/sys/fs/cgroup/system.slice/{self.scope}/cgroup.procs").split()
+        except OSError:
+            return
+        for pid in pids:
+            try:
+                words, place = read(f"/proc/{pid}/cmdline"), read(f"/proc/{pid}/wchan")
+            except OSError:
+                continue
+            yield f"still running: {pid} {words.replace(chr(0), ' ')}(waits in {place})"
+
+    def kill(self):
+        """Ends all that is left of it; False if something does not die in ten seconds."""
+        deadline = time.monotonic() + 10
+        while list(self.processes()):
+            if time.monotonic() > deadline:
+                return False
+            subprocess.run(["systemctl", "kill", "--quiet", "--signal=KILL", self.scope],
+                           stderr=subprocess.DEVNULL, check=False)
+            time.sleep(0.05)
+        return True
+
+
+def run_test(port, name, timeout, command):
+    """False when no more tests can be run."""
+    begin = time.monotonic()
+    port.line(f"@begin {name}")
+    write("/dev/kmsg", f"tests: begin {name}")
+    kernel = KernelLog()
+    test = Test(name, timeout, command)
+    printer = threading.Thread(target=port.copy, args=(test.process.stdout,), daemon=True)
+    printer.start()
+    verdict, status = test.verdict()
+    remarks = list(test.processes()) if verdict == "hang" else []
+    killed = test.kill()
+    printer.join(10)
+    if not killed:
+        verdict = "hang"
+        remarks.append("a process cannot be killed, no more tests are run")
+    complaints = kernel.complaints()
+    if complaints and verdict != "hang":
+        verdict = "fail"
+    for remark in remarks + complaints:
+        port.line("| tests: " + remark)
+    port.line(f"@end {name} {verdict} {status} {time.monotonic() - begin:.1f}")
+    return killed
+
+
+def main():
+    bind_edu_devices()
+    port = Port()
+    with open(LIST, encoding="utf-8") as tests:
+        for line in tests:
+            if not run_test(port, *line.rstrip("\n").split(" ", 2)):
+                break
+    port.line("@done")
+
+
+main()
