@@ -18,7 +18,10 @@ struct fdlist {
 	void (*close_all)(const int *fds, size_t n);
 };
 
-#define FDLIST_INIT {0}
+#define FDLIST_INIT \
+	{           \
+		0   \
+	}
 
 /* Appends; the list owns fds now. */
 void fdlist_append(struct fdlist *list, const int *fds, size_t n);

@@ -15,16 +15,16 @@
 
 #include "fdlist.h"
 
-#define FRAME_MAX_FDS	253		 /* SCM_MAX_FD, net/core/scm.c */
+#define FRAME_MAX_FDS	253	      /* SCM_MAX_FD, net/core/scm.c */
 #define FRAME_MAX_BYTES (1024 * 1024) /* of a message that the daemon takes, without its NUL */
-#define FRAME_MAX_DEPTH 32		 /* of arrays and objects in one another */
+#define FRAME_MAX_DEPTH 32	      /* of arrays and objects in one another */
 
 /* Incoming */
 
 struct frame_reader {
 	char *buffer;
 	size_t size, allocated;
-	size_t scanned; /* bytes known to hold no NUL */
+	size_t scanned;	  /* bytes known to hold no NUL */
 	size_t max_bytes; /* of one message, without its NUL */
 	struct fdlist fds;
 };

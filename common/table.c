@@ -61,7 +61,8 @@ int table_open(int fd, bool writable, struct table *ret_table)
 	    (size_t)st.st_size != table_length(header.slots))
 		return -EINVAL;
 
-	address = mmap(NULL, st.st_size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+	address =
+		mmap(NULL, st.st_size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
 	if (address == MAP_FAILED)
 		return -errno;
 	*ret_table = (struct table){

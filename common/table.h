@@ -15,8 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TABLE_MAGIC    UINT64_C(0x31656c6261742d63) /* "c-table1" in little endian */
-#define TABLE_VERSION  1
+#define TABLE_MAGIC	UINT64_C(0x31656c6261742d63) /* "c-table1" in little endian */
+#define TABLE_VERSION	1
 #define TABLE_MAX_SLOTS (1U << 18)
 
 enum table_state {

@@ -19,17 +19,17 @@
 #include "common/fd.h"
 #include "daemon/kernel.h"
 
-#define MISC_MAJOR 10
-#define VFIO_MINOR 196 /* include/linux/miscdevice.h */
-#define KVM_MINOR  232
+#define MISC_MAJOR  10
+#define VFIO_MINOR  196 /* include/linux/miscdevice.h */
+#define KVM_MINOR   232
 #define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 /* What a descriptor looks like, without asking its driver or file system. */
 struct appearance {
 	struct statx st;
-	char link[256]; /* "anon_inode:[eventfd]", or a path, which proves nothing */
+	char link[256];	    /* "anon_inode:[eventfd]", or a path, which proves nothing */
 	char subsystem[64]; /* of a character device: "vfio", "vfio-dev", "misc", ... */
-	char parent[64]; /* of a character device: the PCI address its device sits on, or "" */
+	char parent[64];    /* of a character device: the PCI address its device sits on, or "" */
 };
 
 /* The last part of the symbolic link at path, or "". */
@@ -150,9 +150,10 @@ static char *check_container(int fd, const struct appearance *what)
 	if (!is_misc(what, VFIO_MINOR))
 		return g_strdup("");
 	if (kernel->iommufd_probe(fd) == 0)
-		return g_strdup("iommufd's imitation of a container (CONFIG_IOMMUFD_VFIO_CONTAINER): it "
-				"maps by pointer and knows no VFIO_UPDATE_VADDR, so its mappings can never "
-				"be handed over. Use /dev/iommu itself");
+		return g_strdup(
+			"iommufd's imitation of a container (CONFIG_IOMMUFD_VFIO_CONTAINER): it "
+			"maps by pointer and knows no VFIO_UPDATE_VADDR, so its mappings can never "
+			"be handed over. Use /dev/iommu itself");
 	return kernel->container_version(fd) == 0 ? NULL : g_strdup("");
 }
 
@@ -164,8 +165,9 @@ static char *check_device(int fd, const struct appearance *what, const char *nam
 		if (what->parent[0] && g_ascii_strcasecmp(what->parent, name) != 0)
 			return g_strdup_printf("the device %s: name it so", what->parent);
 		if (kernel->device_probe(fd) < 0)
-			return g_strdup("a device cdev that is not bound to an iommufd. Unbound, it keeps "
-					"nothing: bind it first");
+			return g_strdup(
+				"a device cdev that is not bound to an iommufd. Unbound, it keeps "
+				"nothing: bind it first");
 		return NULL;
 	}
 	if (!is_anon(what, "anon_inode:[vfio-device]"))
@@ -185,8 +187,9 @@ static char *check_memory(int fd, const struct appearance *what)
 	if (!S_ISREG(what->st.stx_mode) || fcntl(fd, F_GET_SEALS) < 0)
 		return g_strdup("");
 	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
-		return g_strdup("memory that is not open for reading and writing: a new VMM could not map "
-				"it. Open it with O_RDWR");
+		return g_strdup(
+			"memory that is not open for reading and writing: a new VMM could not map "
+			"it. Open it with O_RDWR");
 	return NULL;
 }
 
@@ -197,8 +200,9 @@ static char *check_state(int fd, const struct appearance *what)
 	if (seals < 0)
 		return g_strdup("");
 	if ((seals & STATE_SEALS) != STATE_SEALS)
-		return g_strdup("a memfd that can still change. Seal it with F_SEAL_SHRINK, F_SEAL_GROW "
-				"and F_SEAL_WRITE");
+		return g_strdup(
+			"a memfd that can still change. Seal it with F_SEAL_SHRINK, F_SEAL_GROW "
+			"and F_SEAL_WRITE");
 	return NULL;
 }
 
@@ -239,8 +243,8 @@ char *identify_refusal(int fd, enum object_kind kind, const char *name)
 	reason = check(fd, kind, name, &what);
 	if (!reason)
 		return NULL;
-	return g_strdup_printf("%s %s is refused: the descriptor is %s", object_kind_name(kind), name,
-			       reason[0] ? reason : describe(&what));
+	return g_strdup_printf("%s %s is refused: the descriptor is %s", object_kind_name(kind),
+			       name, reason[0] ? reason : describe(&what));
 }
 
 bool identify_same(int a, int b)
@@ -255,7 +259,8 @@ bool identify_same(int a, int b)
 		return false;
 	if (is_anon(&x, "anon_inode:[eventfd]"))
 		return fdinfo_field(a, "eventfd-id:", id_x, sizeof(id_x)) &&
-		       fdinfo_field(b, "eventfd-id:", id_y, sizeof(id_y)) && strcmp(id_x, id_y) == 0;
+		       fdinfo_field(b, "eventfd-id:", id_y, sizeof(id_y)) &&
+		       strcmp(id_x, id_y) == 0;
 	return x.st.stx_ino == y.st.stx_ino && x.st.stx_dev_major == y.st.stx_dev_major &&
 	       x.st.stx_dev_minor == y.st.stx_dev_minor;
 }

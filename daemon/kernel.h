@@ -16,7 +16,8 @@ struct kernel_ops {
 	 * invalidated; 0 with success means that nothing was done. -EINVAL: one of them was invalid
 	 * already. -EBUSY: an mdev. Linux 6.0 (before: refuses other processes by a silent 0).
 	 */
-	int (*unmap_vaddr)(int container, bool all, uint64_t iova, uint64_t size, uint64_t *ret_size);
+	int (*unmap_vaddr)(int container, bool all, uint64_t iova, uint64_t size,
+			   uint64_t *ret_size);
 	/* IOMMU_IOAS_CHANGE_PROCESS: the pins of all IOAS become the caller's. Linux 6.13. */
 	int (*change_process)(int iommufd);
 	/* VFIO_GET_API_VERSION; -errno where it is no container. */

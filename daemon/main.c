@@ -16,13 +16,15 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/version.h"
+#include "daemon/fdstore.h"
 #include "daemon/leakcheck.h"
 #include "daemon/log.h"
+#include "daemon/notify.h"
+#include "daemon/recovery.h"
 #include "daemon/server.h"
 #include "daemon/worker.h"
 
@@ -30,32 +32,52 @@
 
 struct options {
 	char *socket;
-	char *mode;
+	char *mode_text;
+	guint64 mode;
+	gint fdstore_max;
 	gboolean version;
 };
+
+static void free_options(struct options *options)
+{
+	g_free(options->socket);
+	g_free(options->mode_text);
+}
+
+static bool parse_mode(struct options *options)
+{
+	return !options->mode_text ||
+	       g_ascii_string_to_unsigned(options->mode_text, 8, 0, 0777, &options->mode, NULL);
+}
 
 static bool parse_options(struct options *options, int argc, char **argv)
 {
 	const GOptionEntry entries[] = {
 		{"socket", 's', 0, G_OPTION_ARG_FILENAME, &options->socket,
 		 "Listen on the unix socket PATH, not on one from systemd", "PATH"},
-		{"mode", 'm', 0, G_OPTION_ARG_STRING, &options->mode,
+		{"mode", 'm', 0, G_OPTION_ARG_STRING, &options->mode_text,
 		 "Access mode of that socket, octal (0600)", "MODE"},
+		{"fdstore-max", 0, 0, G_OPTION_ARG_INT, &options->fdstore_max,
+		 "FileDescriptorStoreMax= of the service, where systemd (before 254) does not tell",
+		 "N"},
 		{"version", 0, 0, G_OPTION_ARG_NONE, &options->version, "Print the version", NULL},
 		G_OPTION_ENTRY_NULL,
 	};
-	g_autoptr(GOptionContext) context =
-		g_option_context_new("- hold VFIO devices while their VMM restarts");
+	g_autoptr(GOptionContext)
+		context = g_option_context_new("- hold VFIO devices while their VMM restarts");
 	g_autoptr(GError) error = NULL;
 
 	g_option_context_add_main_entries(context, entries, NULL);
 	g_option_context_set_description(
 		context, "Started by systemd, it takes its sockets from there (vfio-cprd.socket).\n"
 			 "See vfio-cprd(8).");
-	if (g_option_context_parse(context, &argc, &argv, &error) && argc == 1)
+	if (g_option_context_parse(context, &argc, &argv, &error) && argc == 1 &&
+	    parse_mode(options))
 		return true;
 	fprintf(stderr, "vfio-cprd: %s. Try --help.\n",
-		error ? error->message : "it takes options only");
+		error	   ? error->message
+		: argc > 1 ? "it takes options only"
+			   : "the mode is an octal number up to 0777");
 	return false;
 }
 
@@ -63,8 +85,11 @@ static bool parse_options(struct options *options, int argc, char **argv)
 static bool is_stale(const struct sockaddr_un *address)
 {
 	auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
 
-	return fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
+	/* What is no socket refuses connections too, and is somebody's file. */
+	return fd >= 0 && lstat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	       connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
 	       errno == ECONNREFUSED;
 }
 
@@ -89,28 +114,18 @@ static int listen_at(const char *path, mode_t mode)
 	return r < 0 ? r : fd_take(&fd);
 }
 
-/* The sockets of systemd, or the one of --socket. */
+/* The sockets of systemd, and what it has kept of the last daemon; or the one of --socket. */
 static bool open_sockets(struct server *server, const struct options *options)
 {
-	int fd, n = sd_listen_fds(1);
+	int fd, n = recovery_run(server);
 
-	for (int i = 0; i < n; i++) {
-		if (sd_is_socket_unix(SD_LISTEN_FDS_START + i, SOCK_STREAM, 1, NULL, 0) <= 0) {
-			log_error(NULL,
-				  "descriptor %d from systemd is no listening unix stream socket: correct "
-				  "vfio-cprd.socket",
-				  SD_LISTEN_FDS_START + i);
-			return false;
-		}
-		server_listen(server, SD_LISTEN_FDS_START + i);
-	}
-	if (!options->socket && n <= 0)
-		log_error(NULL, "no socket to listen on: start it by systemd (vfio-cprd.socket), or with "
-				"--socket PATH");
+	if (!options->socket && n == 0)
+		log_error(NULL,
+			  "no socket to listen on: start it by systemd (vfio-cprd.socket), or with "
+			  "--socket PATH");
 	if (!options->socket)
 		return n > 0;
-	fd = listen_at(options->socket,
-		       options->mode ? strtoul(options->mode, NULL, 8) & 0777 : 0600);
+	fd = listen_at(options->socket, options->mode);
 	if (fd < 0) {
 		log_error(NULL, "cannot listen on %s: %s", options->socket, g_strerror(-fd));
 		return false;
@@ -135,39 +150,68 @@ static void raise_limits(void)
 	}
 }
 
-static void on_signal(evutil_socket_t number, short events, void *data)
+static void on_stop(evutil_socket_t number, short events, void *data)
 {
 	struct server *server = data;
 	size_t descriptors = server_descriptors(server);
 
 	(void)events;
 	log_notice(NULL, "stopping on signal %d", (int)number);
-	if (descriptors > 0)
-		log_warning(NULL,
-			    "%u sessions with %zu descriptors end with the daemon: devices whose VMM is "
-			    "dead are reset now",
-			    g_hash_table_size(server->sessions), descriptors);
+	if (descriptors > 0 && fdstore_exists())
+		log_notice(NULL, "%u sessions with %zu descriptors stay in systemd's fd store",
+			   g_hash_table_size(server->sessions), descriptors);
+	else if (descriptors > 0)
+		log_warning(
+			NULL,
+			"%u sessions with %zu descriptors end with the daemon: devices whose VMM is "
+			"dead are reset now",
+			g_hash_table_size(server->sessions), descriptors);
 	server_stop(server);
+}
+
+static void on_reload(evutil_socket_t number, short events, void *data)
+{
+	(void)number;
+	(void)events;
+	(void)data;
+	notify_reloading();
+	notify_ready();
+}
+
+static struct event *catch_signal(struct event_base *base, int number, event_callback_fn callback,
+				  void *data)
+{
+	struct event *event;
+
+	/* What libevent puts back in the end: a second signal is not to kill while devices are closed. */
+	signal(number, SIG_IGN);
+	event = evsignal_new(base, number, callback, data);
+	event_add(event, NULL);
+	return event;
 }
 
 static void serve(struct event_base *base, struct server *server)
 {
-	struct event *terminate = evsignal_new(base, SIGTERM, on_signal, server);
-	struct event *interrupt = evsignal_new(base, SIGINT, on_signal, server);
+	struct event *terminate = catch_signal(base, SIGTERM, on_stop, server);
+	struct event *interrupt = catch_signal(base, SIGINT, on_stop, server);
+	struct event *hangup = catch_signal(base, SIGHUP, on_reload, NULL);
+	const char *warning = server_warning(server);
 
-	event_add(terminate, NULL);
-	event_add(interrupt, NULL);
-	sd_notify(0, "READY=1");
+	notify_begin(base);
+	notify_ready();
 	server_changed(server);
-	log_notice(NULL, "vfio-cprd %s is ready: %s", VFIO_CPRD_VERSION, server_warning(server));
+	log_notice(NULL, "vfio-cprd %s is ready%s%s", VFIO_CPRD_VERSION, warning ? ": " : "",
+		   warning ? warning : "");
 	event_base_dispatch(base);
+	notify_end();
 	event_free(terminate);
 	event_free(interrupt);
+	event_free(hangup);
 }
 
 int main(int argc, char **argv)
 {
-	struct options options = {0};
+	__attribute__((cleanup(free_options))) struct options options = {.mode = 0600};
 	struct event_base *base;
 	struct server *server;
 	bool listening;
@@ -181,6 +225,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	json_object_seed(0);
 	raise_limits();
+	fdstore_init(MAX(options.fdstore_max, 0));
 	base = event_base_new();
 	if (!base || worker_start(base) < 0) {
 		log_error(NULL, "cannot start: no event loop");
@@ -195,7 +240,5 @@ int main(int argc, char **argv)
 	event_base_free(base);
 	if (options.socket && listening)
 		unlink(options.socket);
-	g_free(options.socket);
-	g_free(options.mode);
 	return listening && leakcheck_descriptors() == 0 ? 0 : 1;
 }

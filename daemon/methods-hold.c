@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/fdstore.h"
+#include "daemon/keep.h"
 #include "daemon/log.h"
 #include "daemon/methods.h"
 #include "daemon/monitor.h"
@@ -10,6 +12,8 @@
 #include "daemon/server.h"
 #include "daemon/session.h"
 #include "daemon/worker.h"
+
+#define STAGED_MAX 65536 /* descriptors of one batch, gaps included */
 
 static void answer_attach(struct peer *peer, const char *start)
 {
@@ -19,18 +23,78 @@ static void answer_attach(struct peer *peer, const char *start)
 		   NULL, 0);
 }
 
+/*
+ * A change that the journal did not take: it is written anew, once, and the call repeated after.
+ * false: that has been tried, and the call must do without.
+ */
+static bool keep_and_repeat(struct peer *peer, struct session *session)
+{
+	if (peer->call.begun)
+		return false;
+	peer->call.begun = true;
+	keep_anew(session, NULL);
+	session_wait(session, peer);
+	return true;
+}
+
 /* Its holder lives: the same process may come back on a new connection, nobody else. */
 static void attach_to_held(struct peer *peer, struct session *session)
 {
 	if (session->holder.pid != peer->pid || (session->peer && !peer_hung_up(session->peer))) {
-		peer_fail(peer, "Busy", EBUSY,
-			  "session %s is held by process %d%s%s: stop that first, or wait for its end",
-			  session->name, (int)session->holder.pid, session->holder.unit ? " of " : "",
-			  session->holder.unit ? session->holder.unit : "");
+		peer_fail(
+			peer, "Busy", EBUSY,
+			"session %s is held by process %d%s%s: stop that first, or wait for its end",
+			session->name, (int)session->holder.pid, session->holder.unit ? " of " : "",
+			session->holder.unit ? session->holder.unit : "");
 		return;
 	}
 	session_resume(session, peer);
 	answer_attach(peer, "resumed");
+}
+
+/* The peer has the session; its journal was being stored meanwhile. */
+static void finish_attach(struct peer *peer)
+{
+	struct session *session = peer->session;
+
+	if (session && (session->journal || !fdstore_exists())) {
+		answer_attach(peer, peer->call.start);
+		return;
+	}
+	if (session && session->objects.objects->len == 0)
+		session_release(session);
+	peer_fail(
+		peer, "KernelFailure", EIO,
+		"the session's journal could not be stored with systemd, so that it would not survive "
+		"the daemon's death: look into the daemon's log");
+}
+
+static void claim(struct peer *peer, struct session *session)
+{
+	peer->call.start = "claimed";
+	session_claim(session, peer);
+	if (keep_state(session) < 0 && keep_and_repeat(peer, session))
+		return;
+	answer_attach(peer, "claimed");
+}
+
+static void create(struct peer *peer, const char *name, uid_t uid)
+{
+	g_autofree char *quota = server_session_quota(peer->server, uid);
+	g_autofree char *room = keep_refusal();
+	struct session *session;
+
+	if (quota || room) {
+		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", quota ? quota : room);
+		return;
+	}
+	session = session_new(peer->server, name, uid, peer);
+	peer->call.start = "new";
+	peer->call.begun = true;
+	if (session->busy)
+		session_wait(session, peer);
+	else
+		finish_attach(peer);
 }
 
 void method_attach(struct peer *peer)
@@ -38,6 +102,11 @@ void method_attach(struct peer *peer)
 	const char *name;
 	json_int_t uid = peer->uid;
 	struct session *session;
+
+	if (peer->call.begun) {
+		finish_attach(peer);
+		return;
+	}
 
 	if (!method_unpack(peer, "{s:s, s?I !}", "name", &name, "uid", &uid))
 		return;
@@ -50,21 +119,20 @@ void method_attach(struct peer *peer)
 		return;
 	}
 	if (peer->session || peer->pidfd < 0) {
-		peer_fail(peer, "BadState", 0,
-			  "this connection has had a session already: use another connection for %s",
-			  name);
+		peer_fail(
+			peer, "BadState", 0,
+			"this connection has had a session already: use another connection for %s",
+			name);
 		return;
 	}
 	session = server_find_session(peer->server, uid, name);
 	if (!session) {
-		g_autofree char *refusal = server_session_quota(peer->server, uid);
-
-		if (refusal) {
-			peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
-			return;
-		}
-		session_new(peer->server, name, uid, peer);
-		answer_attach(peer, "new");
+		create(peer, name, uid);
+		return;
+	}
+	if (session->state == SESSION_UNREADABLE) {
+		peer_fail(peer, "BadState", 0, "session %s cannot be used: %s", name,
+			  session->problem);
 		return;
 	}
 	if (!session->busy && session_holder_lives(session)) {
@@ -72,12 +140,10 @@ void method_attach(struct peer *peer)
 		return;
 	}
 	/* The holder died. Its addresses are settled first, or it is on its way out: both end. */
-	if (session->busy) {
+	if (session->busy)
 		session_wait(session, peer);
-		return;
-	}
-	session_claim(session, peer);
-	answer_attach(peer, "claimed");
+	else
+		claim(peer, session);
 }
 
 /* The session that the peer holds and can change now. NULL: an error was answered, or it waits. */
@@ -108,7 +174,8 @@ static bool stage(struct peer *peer, json_t *objects)
 		struct object *object;
 		bool refused;
 
-		object = object_from_json(json, &peer->call.fds, &used, &parameter, &message, &refused);
+		object = object_from_json(json, &peer->call.fds, &used, &parameter, &message,
+					  &refused);
 		if (!object) {
 			if (refused)
 				peer_fail(peer, "Refused", EINVAL, "%s", message);
@@ -123,6 +190,13 @@ static bool stage(struct peer *peer, json_t *objects)
 			return false;
 		}
 		object_set_add(&peer->staged, object);
+		if (object_set_total(&peer->staged) > STAGED_MAX) {
+			peer_fail(
+				peer, "QuotaExceeded", EDQUOT,
+				"a batch has at most %d descriptors, gaps included: store in several",
+				STAGED_MAX);
+			return false;
+		}
 	}
 	if (used != peer->call.fds.n) {
 		peer_invalid(peer, "objects",
@@ -130,6 +204,13 @@ static bool stage(struct peer *peer, json_t *objects)
 		return false;
 	}
 	return true;
+}
+
+/* Held, or on its way out: until it is closed. */
+static bool holds_device(const struct session *session, const char *name)
+{
+	return session->state == SESSION_RELEASING ||
+	       object_set_find(&session->objects, OBJECT_DEVICE, name);
 }
 
 /* Why what is staged cannot go into the session. false: an error has been answered. */
@@ -147,11 +228,13 @@ static bool staged_fits(struct peer *peer, struct session *session)
 		if (object->kind != OBJECT_DEVICE)
 			continue;
 		other = g_hash_table_lookup(peer->server->devices, object->name);
-		if (other && other != session) {
-			peer_fail(peer, "Refused", EBUSY,
-				  "device %s is held by session %s of uid %u: release that first, so that "
-				  "the device is reset between",
-				  object->name, other->name, other->uid);
+		if (other && other != session &&
+		    (other->busy || holds_device(other, object->name))) {
+			peer_fail(
+				peer, "Refused", EBUSY,
+				"device %s is held by session %s of uid %u: release that first, so that "
+				"the device is reset between",
+				object->name, other->name, other->uid);
 			return false;
 		}
 	}
@@ -162,7 +245,6 @@ static void drop_staged(struct peer *peer)
 {
 	object_set_clear(&peer->staged);
 	object_set_init(&peer->staged);
-	peer->staging = false;
 }
 
 /* All at once; nothing can fail any more. */
@@ -172,62 +254,76 @@ static void take_staged(struct peer *peer, struct session *session)
 		struct object *object = g_ptr_array_index(peer->staged.objects, i);
 
 		if (object->kind == OBJECT_DEVICE)
-			g_hash_table_replace(peer->server->devices, g_strdup(object->name), session);
-		object_set_add(&session->objects, object);
+			g_hash_table_replace(peer->server->devices, g_strdup(object->name),
+					     session);
 	}
-	g_ptr_array_set_size(peer->staged.objects, 0);
-	g_hash_table_remove_all(peer->staged.by_name);
-	g_hash_table_remove_all(peer->staged.by_id);
-	memset(peer->staged.slots, 0, sizeof(peer->staged.slots));
-	peer->staging = false;
+	object_set_move(&session->objects, &peer->staged);
+}
+
+/* The last message of a batch is in: into the journal, then into the session. */
+static void store_staged(struct peer *peer, struct session *session)
+{
+	if (!staged_fits(peer, session)) {
+		drop_staged(peer);
+		return;
+	}
+	if (keep_objects(session, &peer->staged) < 0) {
+		if (keep_and_repeat(peer, session))
+			return;
+		drop_staged(peer);
+		peer_fail(
+			peer, "QuotaExceeded", ENOSPC,
+			"session %s takes no more: its journal is full (raise net.core.wmem_max), or "
+			"systemd's fd store has dropped it; the daemon's log tells",
+			session->name);
+		return;
+	}
+	take_staged(peer, session);
+	server_changed(peer->server);
+	monitor_tell(session, "changed");
+	peer_reply(peer, json_object(), NULL, 0);
+	keep_tidy(session);
+}
+
+/* Takes the message's objects into the staging area. false: an error has been answered. */
+static bool receive_objects(struct peer *peer, const struct session *session, bool *ret_continues)
+{
+	g_autofree char *refusal = NULL;
+	json_t *objects;
+	int continues = 0;
+
+	if (!method_unpack(peer, "{s:o, s?b !}", "objects", &objects, "continues", &continues))
+		return false;
+	if (!json_is_array(objects)) {
+		peer_invalid(peer, "objects", "must be an array");
+		return false;
+	}
+	if (!stage(peer, objects))
+		return false;
+	refusal = server_descriptor_quota(peer->server, session->uid);
+	if (refusal) {
+		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
+		return false;
+	}
+	*ret_continues = continues;
+	return true;
 }
 
 void method_store(struct peer *peer)
 {
 	struct session *session = held_session(peer);
-	g_autofree char *refusal = NULL;
-	json_t *objects;
-	int continues = 0;
+	bool continues = false;
 
 	if (!session)
 		return;
-	if (!method_unpack(peer, "{s:o, s?b !}", "objects", &objects, "continues", &continues)) {
+	if (!peer->call.begun && !receive_objects(peer, session, &continues)) {
 		drop_staged(peer);
 		return;
 	}
-	if (!json_is_array(objects)) {
-		drop_staged(peer);
-		peer_invalid(peer, "objects", "must be an array");
-		return;
-	}
-	refusal = server_descriptor_quota(peer->server, session->uid, peer->call.fds.n);
-	if (refusal) {
-		drop_staged(peer);
-		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
-		return;
-	}
-	if (!stage(peer, objects)) {
-		drop_staged(peer);
-		return;
-	}
-	/* Once more: a run's gaps count, and are known only now. */
-	refusal = server_descriptor_quota(peer->server, session->uid, 0);
-	if (refusal) {
-		drop_staged(peer);
-		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
-		return;
-	}
-	peer->staging = continues;
-	if (!continues) {
-		if (!staged_fits(peer, session)) {
-			drop_staged(peer);
-			return;
-		}
-		take_staged(peer, session);
-		server_changed(peer->server);
-		monitor_tell(session, "changed");
-	}
-	peer_reply(peer, json_object(), NULL, 0);
+	if (continues)
+		peer_reply(peer, json_object(), NULL, 0);
+	else
+		store_staged(peer, session);
 }
 
 /* Fills a message with the runs from the cursor (a count of slots) on. Returns the next cursor. */
@@ -284,37 +380,29 @@ void method_fetch(struct peer *peer)
 	peer_reply(peer, reply, peer->outgoing, n_fds);
 }
 
-/* A removal waits for its close; the peer may be gone by then, but not freed. */
-struct removal {
-	struct peer *peer;
-	struct server *server;
-	char *device; /* to be known as held until it is closed */
-};
-
-static void removal_done(void *data)
+/* The object's descriptors are closed, by the kernel too. */
+static void finish_remove(struct peer *peer, struct session *session, int kind, const char *name)
 {
-	struct removal *removal = data;
-
-	if (removal->device)
-		g_hash_table_remove(removal->server->devices, removal->device);
-	peer_reply(removal->peer, json_object(), NULL, 0);
-	peer_unref(removal->peer);
-	g_free(removal->device);
-	g_free(removal);
+	if (kind == OBJECT_DEVICE && !object_set_find(&session->objects, kind, name))
+		g_hash_table_remove(peer->server->devices, name);
+	peer_reply(peer, json_object(), NULL, 0);
 }
 
 void method_remove(struct peer *peer)
 {
 	struct session *session = held_session(peer);
+	auto_fdlist fds = {.close_all = worker_close};
 	const char *kind_name, *name;
 	struct object *object = NULL;
-	struct removal *removal;
-	auto_fdlist fds = FDLIST_INIT;
 	int kind;
 
 	if (!session || !method_unpack(peer, "{s:s, s:s !}", "kind", &kind_name, "name", &name))
 		return;
 	kind = object_kind_from_name(kind_name);
+	if (peer->call.begun) {
+		finish_remove(peer, session, kind, name);
+		return;
+	}
 	if (kind >= 0)
 		object = object_set_find(&session->objects, kind, name);
 	if (!object) {
@@ -322,18 +410,15 @@ void method_remove(struct peer *peer)
 			  kind_name, name);
 		return;
 	}
-	removal = g_new0(struct removal, 1);
-	removal->peer = peer_ref(peer);
-	removal->server = peer->server;
-	if (kind == OBJECT_DEVICE)
-		removal->device = g_strdup(name);
+	(void)keep_removal(session, kind, name); /* written anew below, the journal has no say */
 	object_set_remove(&session->objects, object);
 	object_take_all(object, &fds);
 	object_free(object);
-	worker_close_then(fds.fds, fds.n, removal_done, removal);
-	memset(fds.fds, 0xff, fds.n * sizeof(int)); /* they are the worker's */
 	server_changed(peer->server);
 	monitor_tell(session, "changed");
+	peer->call.begun = true;
+	keep_anew(session, &fds);
+	session_wait(session, peer);
 }
 
 void method_commit(struct peer *peer)
@@ -343,6 +428,8 @@ void method_commit(struct peer *peer)
 	if (!session || !method_unpack(peer, "{!}"))
 		return;
 	session_commit(session);
+	if (keep_state(session) < 0 && keep_and_repeat(peer, session))
+		return;
 	peer_reply(peer, json_object(), NULL, 0);
 }
 
@@ -363,8 +450,8 @@ void method_release(struct peer *peer)
 	if (!session)
 		return;
 	if (!session->busy) {
-		log_notice(session, "session %s is being released by process %d (uid %u)", session->name,
-			   (int)peer->pid, peer->uid);
+		log_notice(session, "session %s is being released by process %d (uid %u)",
+			   session->name, (int)peer->pid, peer->uid);
 		session_release(session);
 	}
 	/* Busy with its orphan work: then this is called again. Busy with the release: at its end. */

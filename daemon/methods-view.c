@@ -47,10 +47,10 @@ static uint64_t object_pending(const struct object *object, json_t *list)
 
 		sum += MIN(count, (uint64_t)INT64_MAX - sum);
 		if (count > 0 && list)
-			json_array_append_new(list,
-					      json_pack("{s:s, s:I, s:I}", "object", object->name, "vector",
-							(json_int_t)i, "count",
-							(json_int_t)MIN(count, (uint64_t)INT64_MAX)));
+			json_array_append_new(
+				list, json_pack("{s:s, s:I, s:I}", "object", object->name, "vector",
+						(json_int_t)i, "count",
+						(json_int_t)MIN(count, (uint64_t)INT64_MAX)));
 	}
 	return sum;
 }
@@ -71,9 +71,9 @@ static json_t *session_to_json(const struct session *session)
 	}
 	for (int kind = 0; kind < OBJECT_KINDS; kind++)
 		if (counts[kind] > 0)
-			json_array_append_new(objects,
-					      json_pack("{s:s, s:I}", "kind", object_kind_name(kind),
-							"count", (json_int_t)counts[kind]));
+			json_array_append_new(objects, json_pack("{s:s, s:I}", "kind",
+								 object_kind_name(kind), "count",
+								 (json_int_t)counts[kind]));
 	if (session->holder.pid > 0)
 		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit",
 				   session->holder.unit);
@@ -112,17 +112,16 @@ static json_t *space_to_json(const struct session *session, const struct object 
 	const struct space_status *status = g_hash_table_lookup(
 		session->spaces,
 		is_iommufd ? "iommufd" : table->name); /* CHANGE_PROCESS settles all IOAS at once */
-	enum space_vaddr vaddr = status				     ? status->vaddr
+	enum space_vaddr vaddr = status				    ? status->vaddr
 				 : session->state == SESSION_ACTIVE ? SPACE_VALID
-								     : SPACE_UNKNOWN;
+								    : SPACE_UNKNOWN;
 	uint64_t mappings = 0, bytes = 0;
 	json_t *json;
 
 	space_count(&table->table, &mappings, &bytes);
 	json = json_pack("{s:s, s:s, s:I, s:I, s:s, s:s*}", "name", table->name, "backend",
-			 is_iommufd ? "iommufd" : "type1", "mappings", (json_int_t)mappings, "bytes",
-			 (json_int_t)bytes, "vaddr",
-			 vaddr_names[vaddr], "warning",
+			 is_iommufd ? "iommufd" : "type1", "mappings", (json_int_t)mappings,
+			 "bytes", (json_int_t)bytes, "vaddr", vaddr_names[vaddr], "warning",
 			 status ? status->warning : NULL);
 	if (is_iommufd)
 		json_object_set_new(json, "ioasId", json_integer(table->attributes.ioas_id));
@@ -178,9 +177,9 @@ static json_t *mapping_to_json(const struct session *session, const struct table
 	g_autofree char *size = g_strdup_printf("0x%" PRIx64, slot->size);
 	g_autofree char *offset = g_strdup_printf("0x%" PRIx64, slot->offset);
 
-	return json_pack("{s:s, s:s, s:s, s:s?, s:s, s:s}", "iova", iova, "size", size, "offset", offset,
-			 "object", object ? object->name : NULL, "prot", prots[slot->prot & 3],
-			 "state", states[slot->state]);
+	return json_pack("{s:s, s:s, s:s, s:s?, s:s, s:s}", "iova", iova, "size", size, "offset",
+			 offset, "object", object ? object->name : NULL, "prot",
+			 prots[slot->prot & 3], "state", states[slot->state]);
 }
 
 void method_mappings(struct peer *peer)
@@ -193,16 +192,17 @@ void method_mappings(struct peer *peer)
 	json_t *mappings, *reply;
 	uint32_t i;
 
-	if (!method_unpack(peer, "{s:s, s?I, s:s, s?I !}", "name", &name, "uid", &uid, "space", &space,
-			   "cursor", &cursor))
+	if (!method_unpack(peer, "{s:s, s?I, s:s, s?I !}", "name", &name, "uid", &uid, "space",
+			   &space, "cursor", &cursor))
 		return;
 	session = method_find_session(peer, name, uid);
 	if (!session)
 		return;
 	table = object_set_find(&session->objects, OBJECT_TABLE, space);
 	if (!table || cursor < 0) {
-		peer_fail(peer, "NoSuchObject", 0, "session %s has no address space %s (at %" PRId64 ")",
-			  name, space, (int64_t)cursor);
+		peer_fail(peer, "NoSuchObject", 0,
+			  "session %s has no address space %s (at %" PRId64 ")", name, space,
+			  (int64_t)cursor);
 		return;
 	}
 	mappings = json_array();
@@ -244,8 +244,8 @@ void method_status(struct peer *peer)
 	if (!method_unpack(peer, "{!}"))
 		return;
 	peer_reply(peer,
-		   json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:b, s:s*}", "version", VFIO_CPRD_VERSION,
-			     "pid", (int)getpid(), "sessions",
+		   json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:b, s:s*}", "version",
+			     VFIO_CPRD_VERSION, "pid", (int)getpid(), "sessions",
 			     (json_int_t)g_hash_table_size(server->sessions), "orphans",
 			     (json_int_t)server_orphans(server), "descriptors",
 			     (json_int_t)server_descriptors(server), "descriptorLimit",

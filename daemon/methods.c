@@ -54,12 +54,13 @@ void methods_dispatch(struct peer *peer)
 	for (size_t i = 0; i < G_N_ELEMENTS(interfaces); i++)
 		if (dot && strlen(interfaces[i].name) == (size_t)(dot - name) &&
 		    strncmp(interfaces[i].name, name, dot - name) == 0) {
-			peer_fail_service(peer, "MethodNotFound", json_pack("{s:s}", "method", name));
+			peer_fail_service(peer, "MethodNotFound",
+					  json_pack("{s:s}", "method", name));
 			return;
 		}
-	peer_fail_service(peer, "InterfaceNotFound",
-			  json_pack("{s:s%}", "interface", name,
-				    dot ? (size_t)(dot - name) : strlen(name)));
+	peer_fail_service(
+		peer, "InterfaceNotFound",
+		json_pack("{s:s%}", "interface", name, dot ? (size_t)(dot - name) : strlen(name)));
 }
 
 bool method_unpack(struct peer *peer, const char *format, ...)
@@ -91,10 +92,11 @@ struct session *method_find_session(struct peer *peer, const char *name, long lo
 		peer_fail(peer, "NoSuchSession", 0,
 			  "several users have a session %s: say whose, by uid", name);
 	else if (!session)
-		peer_fail(peer, "NoSuchSession", 0,
-			  "there is no session %s that you may see: \"vfio-cprctl list\" tells which "
-			  "there are",
-			  name);
+		peer_fail(
+			peer, "NoSuchSession", 0,
+			"there is no session %s that you may see: \"vfio-cprctl list\" tells which "
+			"there are",
+			name);
 	return session;
 }
 
@@ -110,7 +112,8 @@ void method_get_info(struct peer *peer)
 		json_array_append_new(names, json_string(interfaces[i].name));
 	peer_reply(peer,
 		   json_pack("{s:s, s:s, s:s, s:s, s:o}", "vendor", "vfio-cprd", "product",
-			     "vfio-cprd", "version", VFIO_CPRD_VERSION, "url", "", "interfaces", names),
+			     "vfio-cprd", "version", VFIO_CPRD_VERSION, "url", "", "interfaces",
+			     names),
 		   NULL, 0);
 }
 
@@ -122,7 +125,8 @@ void method_get_interface_description(struct peer *peer)
 		return;
 	for (size_t i = 0; i < G_N_ELEMENTS(interfaces); i++)
 		if (strcmp(interfaces[i].name, name) == 0) {
-			peer_reply(peer, json_pack("{s:s}", "description", interfaces[i].description),
+			peer_reply(peer,
+				   json_pack("{s:s}", "description", interfaces[i].description),
 				   NULL, 0);
 			return;
 		}

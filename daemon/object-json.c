@@ -12,10 +12,10 @@
 #include "daemon/object.h"
 #include "daemon/worker.h"
 
-#define NAME_MAX_BYTES	  255
-#define OBJECT_MAX_SLOTS  65536	     /* descriptors of one object; MSI-X has 2048 vectors */
-#define OBJECT_MAX_ID	  UINT32_MAX /* a table's slot has room for that */
-#define STATE_MAX_BYTES	  (16 * 1024 * 1024)
+#define NAME_MAX_BYTES	 255
+#define OBJECT_MAX_SLOTS 65536	    /* descriptors of one object; MSI-X has 2048 vectors */
+#define OBJECT_MAX_ID	 UINT32_MAX /* a table's slot has room for that */
+#define STATE_MAX_BYTES	 (16 * 1024 * 1024)
 
 /* A name that is safe in a log and on a terminal. jansson has checked that it is UTF-8. */
 static bool name_is_valid(const char *name)
@@ -37,9 +37,10 @@ static char *check_attributes(const struct object *object, const char **ret_para
 
 	*ret_parameter = "count";
 	if (single && object->fds->len != 1)
-		return g_strdup_printf("a %s is one descriptor, number 0 of its object; runs are for "
-				       "eventfds",
-				       object_kind_name(object->kind));
+		return g_strdup_printf(
+			"a %s is one descriptor, number 0 of its object; runs are for "
+			"eventfds",
+			object_kind_name(object->kind));
 	*ret_parameter = "space";
 	if ((object->kind == OBJECT_GROUP || object->kind == OBJECT_DEVICE) &&
 	    !object->attributes.space)
@@ -76,7 +77,8 @@ static char *check_descriptors(struct object *object)
 		/* EPERM: sealed against seals, or a tmpfs file. Its owner was told (a blocker). */
 		(void)fcntl(g_array_index(object->fds, int, 0), F_ADD_SEALS, F_SEAL_SHRINK);
 	if (object->kind == OBJECT_STATE && object->size > STATE_MAX_BYTES)
-		return g_strdup_printf("state %s has %" PRIu64 " bytes, over %d: keep it in memory of "
+		return g_strdup_printf("state %s has %" PRIu64
+				       " bytes, over %d: keep it in memory of "
 				       "the session",
 				       object->name, object->size, STATE_MAX_BYTES);
 	if (object->kind == OBJECT_TABLE &&
@@ -117,26 +119,27 @@ static char *take_descriptors(struct object *object, int64_t first, int64_t coun
 	return NULL;
 }
 
-struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
-				char **ret_parameter, char **ret_message, bool *ret_refused)
+/* Parses the description and moves its descriptors; what they are is not looked at. */
+static struct object *parse(json_t *json, struct fdlist *fds, size_t *used, json_int_t *ret_size,
+			    const char **ret_parameter, char **ret_message)
 {
 	struct object *object = g_new0(struct object, 1);
-	struct object_attributes *attributes = &object->attributes;
-	const char *kind_name = "", *name = "", *space = NULL, *device = NULL, *parameter = "objects";
-	json_int_t id = 0, first = 0, count = 1, index = -1, size = 0, irq_index = -1;
+	const char *kind_name = "", *name = "", *space = NULL, *device = NULL;
+	json_int_t id = 0, first = 0, count = 1, index = -1, irq_index = -1;
 	json_int_t irq_action = -1, devid = -1, ioas_id = -1, hwpt_id = -1;
 	json_error_t error;
 	char *message = NULL;
 	int kind = -1;
 
 	object->fds = g_array_new(FALSE, FALSE, sizeof(int));
-	*ret_refused = false;
-	if (json_unpack_ex(json, &error, 0,
-			   "{s:I, s:s, s:s, s?I, s?I, s?I, s?s, s?s, s?I, s?I, s?I, s?I, s?I, s?I !}",
-			   "id", &id, "kind", &kind_name, "name", &name, "first", &first, "count",
-			   &count, "firstFileDescriptor", &index, "space", &space, "device", &device,
-			   "irqIndex", &irq_index, "irqAction", &irq_action, "devid", &devid, "ioasId",
-			   &ioas_id, "hwptId", &hwpt_id, "size", &size) < 0)
+	*ret_parameter = "objects";
+	if (json_unpack_ex(
+		    json, &error, 0,
+		    "{s:I, s:s, s:s, s?I, s?I, s?I, s?s, s?s, s?I, s?I, s?I, s?I, s?I, s?I !}",
+		    "id", &id, "kind", &kind_name, "name", &name, "first", &first, "count", &count,
+		    "firstFileDescriptor", &index, "space", &space, "device", &device, "irqIndex",
+		    &irq_index, "irqAction", &irq_action, "devid", &devid, "ioasId", &ioas_id,
+		    "hwptId", &hwpt_id, "size", ret_size) < 0)
 		message = g_strdup(error.text);
 	else if ((kind = object_kind_from_name(kind_name)) < 0)
 		message = g_strdup_printf("kind \"%s\" is unknown", kind_name);
@@ -150,7 +153,7 @@ struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
 		object->id = id;
 		object->kind = kind;
 		object->name = g_strdup(name);
-		*attributes = (struct object_attributes){
+		object->attributes = (struct object_attributes){
 			.space = g_strdup(space),
 			.device = g_strdup(device),
 			.irq_index = irq_index,
@@ -159,21 +162,55 @@ struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
 			.ioas_id = ioas_id,
 			.hwpt_id = hwpt_id,
 		};
-		message = take_descriptors(object, first, count, index, fds, &parameter);
+		message = take_descriptors(object, first, count, index, fds, ret_parameter);
 	}
 	if (!message)
-		message = check_attributes(object, &parameter);
+		message = check_attributes(object, ret_parameter);
 	if (!message) {
 		*used += count;
-		message = check_descriptors(object);
-		*ret_refused = message != NULL;
-	}
-	if (!message)
 		return object;
-	*ret_parameter = g_strdup(parameter);
-	*ret_message = message;
+	}
 	object_free(object);
+	*ret_message = message;
 	return NULL;
+}
+
+struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
+				char **ret_parameter, char **ret_message, bool *ret_refused)
+{
+	const char *parameter;
+	json_int_t size;
+	struct object *object = parse(json, fds, used, &size, &parameter, ret_message);
+
+	*ret_refused = false;
+	if (object) {
+		*ret_message = check_descriptors(object);
+		if (!*ret_message)
+			return object;
+		*ret_refused = true;
+		object_free(object);
+	}
+	*ret_parameter = g_strdup(parameter);
+	return NULL;
+}
+
+struct object *object_from_record(json_t *json, struct fdlist *fds, size_t *used,
+				  char **ret_parameter, char **ret_message)
+{
+	const char *parameter;
+	json_int_t size = 0;
+	struct object *object = parse(json, fds, used, &size, &parameter, ret_message);
+
+	if (object && object->kind == OBJECT_TABLE &&
+	    table_open(g_array_index(object->fds, int, 0), false, &object->table) < 0) {
+		*ret_message = g_strdup_printf("table %s cannot be mapped", object->name);
+		g_clear_pointer(&object, object_free);
+	}
+	if (object)
+		object->size = size;
+	else
+		*ret_parameter = g_strdup(parameter);
+	return object;
 }
 
 static void set_integer(json_t *json, const char *key, int64_t value)

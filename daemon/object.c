@@ -155,9 +155,10 @@ char *object_set_conflict(const struct object_set *set, const struct object *obj
 		int there = g_array_index(held->fds, int, i);
 
 		if (given >= 0 && there >= 0 && !identify_same(given, there))
-			return g_strdup_printf("%s %s is held already, as another open file (number %u of "
-					       "it): remove it first, or choose another name",
-					       object_kind_name(held->kind), held->name, i);
+			return g_strdup_printf(
+				"%s %s is held already, as another open file (number %u of "
+				"it): remove it first, or choose another name",
+				object_kind_name(held->kind), held->name, i);
 	}
 	return NULL;
 }
@@ -201,6 +202,17 @@ void object_set_add(struct object_set *set, struct object *object)
 	g_hash_table_add(set->by_name, object);
 	g_hash_table_insert(set->by_id, &object->id, object);
 	set->slots[object->kind] += object->fds->len;
+}
+
+void object_set_move(struct object_set *to, struct object_set *from)
+{
+	g_autoptr(GPtrArray) objects = from->objects;
+
+	g_hash_table_unref(from->by_name);
+	g_hash_table_unref(from->by_id);
+	object_set_init(from);
+	for (guint i = 0; i < objects->len; i++)
+		object_set_add(to, g_ptr_array_index(objects, i));
 }
 
 void object_set_remove(struct object_set *set, struct object *object)

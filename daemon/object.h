@@ -42,9 +42,9 @@ struct object {
 	enum object_kind kind;
 	char *name;
 	struct object_attributes attributes;
-	GArray *fds; /* of int; -1: a gap. Owned */
-	size_t held; /* of them not gaps */
-	uint64_t size; /* bytes; memory, table, state */
+	GArray *fds;	    /* of int; -1: a gap. Owned */
+	size_t held;	    /* of them not gaps */
+	uint64_t size;	    /* bytes; memory, table, state */
 	struct table table; /* mapped while it is held; table only */
 };
 
@@ -77,6 +77,9 @@ char *object_set_conflict(const struct object_set *set, const struct object *obj
 /* Adds an object without conflict, which the set owns now: new, more of a run, or a state anew. */
 void object_set_add(struct object_set *set, struct object *object);
 
+/* Adds all objects of another set, without conflict, which is empty then. */
+void object_set_move(struct object_set *to, struct object_set *from);
+
 /* Takes an object out of the set; the caller frees it by object_free(). */
 void object_set_remove(struct object_set *set, struct object *object);
 
@@ -94,6 +97,10 @@ void object_take_all(struct object *object, struct fdlist *list);
  */
 struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
 				char **ret_parameter, char **ret_message, bool *ret_refused);
+
+/* The same for a record of the daemon's own journal: what was checked once is not checked again. */
+struct object *object_from_record(json_t *json, struct fdlist *fds, size_t *used,
+				  char **ret_parameter, char **ret_message);
 
 /*
  * The JSON description of the run [first, first + count) of the object; first_fd: its index in the

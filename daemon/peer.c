@@ -22,7 +22,7 @@
 /* A peer that leaves an answer unread for so long is cut off. */
 static const struct timeval write_timeout = {.tv_sec = 5};
 
-#define EVENTS_MAX_BYTES (256 * 1024) /* that a monitor may leave unread */
+#define EVENTS_MAX_BYTES  (256 * 1024) /* that a monitor may leave unread */
 #define SESSION_INTERFACE "io.vfiocpr.Session."
 #define SERVICE_INTERFACE "org.varlink.service."
 
@@ -33,6 +33,7 @@ static void clear_call(struct peer *peer)
 	peer->call.parameters = NULL;
 	fdlist_clear(&peer->call.fds);
 	peer->call.more = peer->call.oneway = peer->call.begun = false;
+	peer->call.start = NULL;
 }
 
 struct peer *peer_ref(struct peer *peer)
@@ -145,8 +146,8 @@ static void on_writable(evutil_socket_t fd, short events, void *data)
 
 	(void)fd;
 	if (events & EV_TIMEOUT) {
-		log_warning(NULL, "process %d (uid %u) leaves its answer unread: cut off", (int)peer->pid,
-			    peer->uid);
+		log_warning(NULL, "process %d (uid %u) leaves its answer unread: cut off",
+			    (int)peer->pid, peer->uid);
 		peer_close(peer);
 		return;
 	}
@@ -165,7 +166,9 @@ static void answer(struct peer *peer, const char *error, json_t *parameters, con
 	clear_call(peer);
 	if (oneway || peer->socket < 0) {
 		free(text);
-		if (peer->socket >= 0)
+		if (peer->socket >= 0 && peer->ending)
+			peer_close(peer);
+		else if (peer->socket >= 0)
 			read_on(peer);
 		return;
 	}
@@ -213,8 +216,8 @@ void peer_stream(struct peer *peer, json_t *parameters)
 	peer->events_bytes += strlen(text);
 	g_queue_push_tail(&peer->events, text);
 	if (peer->events_bytes > EVENTS_MAX_BYTES) {
-		log_warning(NULL, "process %d (uid %u) does not read its events: cut off", (int)peer->pid,
-			    peer->uid);
+		log_warning(NULL, "process %d (uid %u) does not read its events: cut off",
+			    (int)peer->pid, peer->uid);
 		peer->ending = true;
 		event_active(peer->writable, EV_TIMEOUT, 0);
 		return;

@@ -24,7 +24,8 @@ struct call {
 	json_t *parameters;
 	struct fdlist fds;
 	bool more, oneway;
-	bool begun; /* it has set work going whose end it waits for */
+	bool begun;	   /* it has set work going whose end it waits for */
+	const char *start; /* Attach: what it will answer then */
 };
 
 struct peer {
@@ -33,12 +34,11 @@ struct peer {
 	int socket; /* -1: closed */
 	uid_t uid;
 	pid_t pid;
-	int pidfd; /* of the process that connected; -1: the session has it */
+	int pidfd;		 /* of the process that connected; -1: the session has it */
 	struct session *session; /* attached over this connection, or NULL */
 	struct call call;
 	struct object_set staged; /* stored with more to come */
-	bool staging;
-	bool ending; /* to be closed once the answer is out */
+	bool ending;		  /* to be closed once the answer is out */
 	struct frame_reader reader;
 	struct frame_writer writer;
 	int outgoing[FRAME_MAX_FDS]; /* copied from the session for the answer being written */

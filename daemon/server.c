@@ -8,6 +8,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "daemon/fdstore.h"
 #include "daemon/kernel.h"
 #include "daemon/log.h"
 #include "daemon/peer.h"
@@ -93,8 +94,8 @@ static void on_connection(evutil_socket_t listener, short events, void *data)
 		return;
 	g_hash_table_add(server->peers, peer);
 	if (peer->uid != 0 && connections_of(server, peer->uid) > CONNECTIONS_PER_UID) {
-		log_warning(NULL, "uid %u has %d connections already: one more is closed", peer->uid,
-			    CONNECTIONS_PER_UID);
+		log_warning(NULL, "uid %u has %d connections already: one more is closed",
+			    peer->uid, CONNECTIONS_PER_UID);
 		peer_close(peer);
 	}
 }
@@ -122,9 +123,19 @@ static void listener_free(gpointer data)
 
 const char *server_warning(const struct server *server)
 {
-	(void)server;
-	return "the daemon keeps no copy of what it holds: its own death loses every session, and resets "
-	       "the devices whose VMM is dead too";
+	GHashTableIter iter;
+	gpointer session;
+
+	if (!fdstore_exists())
+		return "there is no fd store of systemd (started by hand, or FileDescriptorStoreMax is 0): the "
+		       "daemon's own death loses every session, and resets the devices whose VMM is dead "
+		       "too";
+	g_hash_table_iter_init(&iter, server->sessions);
+	while (g_hash_table_iter_next(&iter, &session, NULL))
+		if (!((struct session *)session)->journal && !((struct session *)session)->busy)
+			return "the journal of a session could not be stored with systemd: the daemon's own death "
+			       "loses it; the daemon's log tells which and why";
+	return NULL;
 }
 
 size_t server_descriptors(const struct server *server)
@@ -237,7 +248,7 @@ char *server_session_quota(const struct server *server, uid_t uid)
 	return g_strdup_printf("uid %u has %u sessions, as many as it may: release one", uid, n);
 }
 
-char *server_descriptor_quota(const struct server *server, uid_t uid, size_t more)
+char *server_descriptor_quota(const struct server *server, uid_t uid)
 {
 	size_t all = 0, own = 0;
 	GHashTableIter iter;
@@ -259,13 +270,15 @@ char *server_descriptor_quota(const struct server *server, uid_t uid, size_t mor
 		if (peer->uid == uid)
 			own += object_set_total(&peer->staged);
 	}
-	if (uid != 0 && own + more > DESCRIPTORS_PER_UID)
-		return g_strdup_printf("uid %u holds %zu descriptors and may hold %d: release a session",
-				       uid, own, DESCRIPTORS_PER_UID);
-	if (all + more > server->descriptor_limit)
-		return g_strdup_printf("the daemon holds %zu descriptors and can hold %zu: raise its "
-				       "LimitNOFILE, or release a session",
-				       all, server->descriptor_limit);
+	if (uid != 0 && own > DESCRIPTORS_PER_UID)
+		return g_strdup_printf(
+			"uid %u holds %zu descriptors and may hold %d: release a session", uid, own,
+			DESCRIPTORS_PER_UID);
+	if (all > server->descriptor_limit)
+		return g_strdup_printf(
+			"the daemon holds %zu descriptors and can hold %zu: raise its "
+			"LimitNOFILE, or release a session",
+			all, server->descriptor_limit);
 	return NULL;
 }
 
@@ -286,6 +299,9 @@ struct server *server_new(struct event_base *base)
 	getrlimit(RLIMIT_NOFILE, &files);
 	if (files.rlim_cur > DESCRIPTORS_RESERVED)
 		server->descriptor_limit = files.rlim_cur - DESCRIPTORS_RESERVED;
+	if (fdstore_exists())
+		server->descriptor_limit /=
+			2; /* what a journal holds is in flight, and counts too */
 	return server;
 }
 

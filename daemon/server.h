@@ -13,13 +13,13 @@ struct session;
 
 struct server {
 	struct event_base *base;
-	GPtrArray *listeners; /* of struct event */
+	GPtrArray *listeners;	    /* of struct event */
 	struct event *accept_again; /* accepting pauses while descriptors are short */
-	GHashTable *peers; /* a set of struct peer */
-	GHashTable *sessions; /* a set of struct session, by uid and name */
-	GHashTable *devices; /* PCI address -> struct session: held, or being closed */
-	size_t descriptor_limit; /* that sessions may hold */
-	struct event *status; /* tells systemd what changed, once for many changes */
+	GHashTable *peers;	    /* a set of struct peer */
+	GHashTable *sessions;	    /* a set of struct session, by uid and name */
+	GHashTable *devices;	    /* PCI address -> struct session: held, or being closed */
+	size_t descriptor_limit;    /* that sessions may hold */
+	struct event *status;	    /* tells systemd what changed, once for many changes */
 	struct event *stop_deadline;
 	bool stopping;
 };
@@ -45,9 +45,9 @@ void server_add_session(struct server *server, struct session *session);
 void server_remove_session(struct server *server, struct session *session);
 void server_remove_peer(struct server *server, struct peer *peer);
 
-/* Why the peer's user may have no more sessions or descriptors (to g_free()), or NULL. */
+/* Why the peer's user may have no more sessions, or not as many descriptors (to g_free()), or NULL. */
 char *server_session_quota(const struct server *server, uid_t uid);
-char *server_descriptor_quota(const struct server *server, uid_t uid, size_t more);
+char *server_descriptor_quota(const struct server *server, uid_t uid);
 
 /* Descriptors held in all sessions, and how many of these are orphaned. */
 size_t server_descriptors(const struct server *server);

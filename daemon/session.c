@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The life of a session: daemon/session.h. What it holds is in object.c, its spaces in space.c. */
+/*
+ * The life of a session: daemon/session.h. What it holds is in object.c, what follows the death of
+ * its holder in orphan.c, its journal in keep.c.
+ */
 #include "daemon/session.h"
 
 #include <fcntl.h>
@@ -8,18 +11,20 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "daemon/keep.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
+#include "daemon/orphan.h"
 #include "daemon/peer.h"
+#include "daemon/record.h"
 #include "daemon/server.h"
-#include "daemon/worker.h"
 
 #define SESSION_NAME_MAX 64
 
 static const char *const state_names[] = {
 	[SESSION_ACTIVE] = "active",	   [SESSION_DETACHED] = "detached",
 	[SESSION_ORPHANED] = "orphaned",   [SESSION_RESTORING] = "restoring",
-	[SESSION_RELEASING] = "releasing",
+	[SESSION_RELEASING] = "releasing", [SESSION_UNREADABLE] = "unreadable",
 };
 
 const char *session_state_name(enum session_state state)
@@ -29,13 +34,14 @@ const char *session_state_name(enum session_state state)
 
 bool session_name_is_valid(const char *name)
 {
-	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:._@-";
+	static const char allowed[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:._@-";
 	size_t length = strlen(name);
 
 	return length > 0 && length <= SESSION_NAME_MAX && strspn(name, allowed) == length;
 }
 
-static void set_state(struct session *session, enum session_state state)
+void session_set_state(struct session *session, enum session_state state)
 {
 	session->state = state;
 	session->since = g_get_monotonic_time();
@@ -48,6 +54,11 @@ static void space_status_free(gpointer data)
 
 	g_free(status->warning);
 	g_free(status);
+}
+
+GHashTable *session_spaces_new(void)
+{
+	return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, space_status_free);
 }
 
 /* The holder */
@@ -63,13 +74,36 @@ static void clear_holder(struct session *session)
 	*holder = (struct holder){.pidfd = -1};
 }
 
-static void orphan(struct session *session);
+static void holder_died(struct session *session)
+{
+	if (session->busy) {
+		session->death_untold = true;
+		return;
+	}
+	log_debug(session, "session %s: holder %d died", session->name, (int)session->holder.pid);
+	clear_holder(session);
+	if (session->peer)
+		/* A child of the dead process may have its socket, and an answer may be on its way. */
+		peer_close(session->peer);
+	if (session->objects.objects->len == 0)
+		session_release(session);
+	else
+		orphan_begin(session);
+}
 
 static void on_death(evutil_socket_t fd, short events, void *data)
 {
 	(void)fd;
 	(void)events;
-	orphan(data);
+	holder_died(data);
+}
+
+static void watch_holder(struct session *session)
+{
+	struct holder *holder = &session->holder;
+
+	holder->death = event_new(session->server->base, holder->pidfd, EV_READ, on_death, session);
+	event_add(holder->death, NULL);
 }
 
 static void set_holder(struct session *session, struct peer *peer)
@@ -80,8 +114,7 @@ static void set_holder(struct session *session, struct peer *peer)
 	holder->pid = peer->pid;
 	holder->pidfd = fd_take(&peer->pidfd);
 	holder->unit = peer_unit(peer);
-	holder->death = event_new(session->server->base, holder->pidfd, EV_READ, on_death, session);
-	event_add(holder->death, NULL);
+	watch_holder(session);
 	session_resume(session, peer);
 }
 
@@ -106,7 +139,7 @@ bool session_holder_lives(struct session *session)
 		return false;
 	if (poll(&death, 1, 0) == 0)
 		return true;
-	orphan(session);
+	holder_died(session);
 	return false;
 }
 
@@ -127,116 +160,17 @@ static void repeat_waiting(GQueue *waiting)
 	}
 }
 
-static void set_idle(struct session *session)
+void session_set_idle(struct session *session)
 {
 	GQueue waiting = session->waiting;
 
 	session->busy = false;
 	g_queue_init(&session->waiting);
+	if (session->death_untold) {
+		session->death_untold = false;
+		holder_died(session);
+	}
 	repeat_waiting(&waiting);
-}
-
-/* Orphans */
-
-/* One address space's part of the work; descriptors and table stay the session's, which is busy. */
-struct orphan_task {
-	char *name;
-	int container, iommufd; /* one of them -1 */
-	const struct table *table;
-	struct space_status *status;
-};
-
-struct orphan_work {
-	struct session *session;
-	GArray *tasks;
-	gint64 started;
-};
-
-static void orphan_in_thread(void *data)
-{
-	struct orphan_work *work = data;
-
-	for (guint i = 0; i < work->tasks->len; i++) {
-		struct orphan_task *task = &g_array_index(work->tasks, struct orphan_task, i);
-		struct space_status *status = task->status;
-
-		status->vaddr = task->container >= 0
-					? space_invalidate(task->container, task->table,
-							   &status->warning)
-					: space_disown(task->iommufd, &status->warning);
-	}
-}
-
-static void orphan_done(void *data)
-{
-	struct orphan_work *work = data;
-	struct session *session = work->session;
-
-	for (guint i = 0; i < work->tasks->len; i++) {
-		struct orphan_task *task = &g_array_index(work->tasks, struct orphan_task, i);
-
-		if (task->status->warning)
-			log_warning(session, "session %s, address space %s: %s", session->name,
-				    task->name, task->status->warning);
-		g_hash_table_replace(session->spaces, task->name, task->status);
-	}
-	set_state(session, SESSION_ORPHANED);
-	log_notice(session,
-		   "session %s is orphaned: its holder died; %zu descriptors are held, its %u address "
-		   "spaces were settled in %" G_GINT64_FORMAT " us",
-		   session->name, object_set_total(&session->objects), work->tasks->len,
-		   g_get_monotonic_time() - work->started);
-	monitor_tell(session, "orphaned");
-	g_array_unref(work->tasks);
-	g_free(work);
-	set_idle(session);
-}
-
-static void add_task(GArray *tasks, const struct session *session, const struct object *object)
-{
-	int fd = g_array_index(object->fds, int, 0);
-	const struct object *table = object_set_find(&session->objects, OBJECT_TABLE, object->name);
-	struct orphan_task task = {
-		.name = g_strdup(object->name),
-		.container = object->kind == OBJECT_CONTAINER ? fd : -1,
-		.iommufd = object->kind == OBJECT_IOMMUFD ? fd : -1,
-		.table = table ? &table->table : NULL,
-		.status = g_new0(struct space_status, 1),
-	};
-
-	g_array_append_val(tasks, task);
-}
-
-/* The holder has died: every close() of it has run. What it held goes on; settle its addresses. */
-static void orphan(struct session *session)
-{
-	struct orphan_work *work;
-
-	log_debug(session, "session %s: holder %d died", session->name, (int)session->holder.pid);
-	clear_holder(session);
-	if (session->peer)
-		/* A child of the dead process may have its socket, and an answer may be on its way. */
-		peer_close(session->peer);
-	if (session->state == SESSION_RELEASING)
-		return;
-	if (session->objects.objects->len == 0) {
-		session_release(session);
-		return;
-	}
-	work = g_new(struct orphan_work, 1);
-	*work = (struct orphan_work){
-		.session = session,
-		.tasks = g_array_new(FALSE, FALSE, sizeof(struct orphan_task)),
-		.started = g_get_monotonic_time(),
-	};
-	for (guint i = 0; i < session->objects.objects->len; i++) {
-		const struct object *object = g_ptr_array_index(session->objects.objects, i);
-
-		if (object->kind == OBJECT_CONTAINER || object->kind == OBJECT_IOMMUFD)
-			add_task(work->tasks, session, object);
-	}
-	session->busy = true;
-	worker_run(orphan_in_thread, orphan_done, work);
 }
 
 /* Life */
@@ -252,14 +186,63 @@ struct session *session_new(struct server *server, const char *name, uid_t uid, 
 		.state = SESSION_ACTIVE,
 		.since = g_get_monotonic_time(),
 		.holder = {.pidfd = -1},
-		.spaces = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, space_status_free),
+		.spaces = session_spaces_new(),
 		.waiting = G_QUEUE_INIT,
 	};
 	object_set_init(&session->objects);
 	set_holder(session, peer);
 	server_add_session(server, session);
+	keep_begin(session);
 	log_notice(session, "session %s is new, held by process %d", name, (int)peer->pid);
 	monitor_tell(session, "created");
+	return session;
+}
+
+struct session *session_recover(struct server *server, struct replay *replay,
+				struct journal *journal)
+{
+	struct session *session = g_new(struct session, 1);
+
+	*session = (struct session){
+		.server = server,
+		.name = g_steal_pointer(&replay->name),
+		.uid = replay->uid,
+		.state = replay->state,
+		.since = replay->since,
+		.holder = {.pid = replay->holder.pid, .pidfd = fd_take(&replay->holder.pidfd)},
+		.spaces = g_steal_pointer(&replay->spaces),
+		.objects = replay->objects,
+		.waiting = G_QUEUE_INIT,
+		.journal = journal,
+	};
+	session->holder.unit = g_steal_pointer(&replay->holder.unit);
+	replay->objects = (struct object_set){0};
+	server_add_session(server, session);
+	if (session->holder.pidfd >= 0)
+		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
+	else if (session->state != SESSION_ORPHANED)
+		holder_died(session); /* its death was seen, but not the end of the work after it */
+	return session;
+}
+
+struct session *session_unreadable(struct server *server, const char *name, struct journal *journal,
+				   const char *problem)
+{
+	struct session *session = g_new(struct session, 1);
+
+	*session = (struct session){
+		.server = server,
+		.name = g_strdup(name),
+		.state = SESSION_UNREADABLE,
+		.since = g_get_monotonic_time(),
+		.holder = {.pidfd = -1},
+		.spaces = session_spaces_new(),
+		.waiting = G_QUEUE_INIT,
+		.journal = journal,
+		.problem = g_strdup(problem),
+	};
+	object_set_init(&session->objects);
+	server_add_session(server, session);
 	return session;
 }
 
@@ -269,7 +252,9 @@ void session_free(struct session *session)
 		session->peer->session = NULL;
 	clear_holder(session);
 	object_set_clear(&session->objects);
+	journal_free(session->journal);
 	g_hash_table_unref(session->spaces);
+	g_free(session->problem);
 	g_free(session->name);
 	g_free(session);
 }
@@ -277,7 +262,7 @@ void session_free(struct session *session)
 void session_claim(struct session *session, struct peer *peer)
 {
 	set_holder(session, peer);
-	set_state(session, SESSION_RESTORING);
+	session_set_state(session, SESSION_RESTORING);
 	log_notice(session, "session %s is claimed by process %d", session->name, (int)peer->pid);
 	monitor_tell(session, "restoring");
 }
@@ -287,13 +272,12 @@ void session_commit(struct session *session)
 	if (session->state == SESSION_ACTIVE)
 		return;
 	g_hash_table_remove_all(session->spaces);
-	set_state(session, SESSION_ACTIVE);
+	session_set_state(session, SESSION_ACTIVE);
 	monitor_tell(session, "active");
 }
 
-static void release_done(void *data)
+static void release_done(struct session *session)
 {
-	struct session *session = data;
 	GQueue waiting = session->waiting;
 
 	log_notice(session, "session %s is released", session->name);
@@ -307,13 +291,10 @@ void session_release(struct session *session)
 {
 	auto_fdlist fds = FDLIST_INIT;
 
-	set_state(session, SESSION_RELEASING);
-	session->busy = true;
+	session_set_state(session, SESSION_RELEASING);
 	if (session->peer && session->peer->writer.fds)
 		peer_close(session->peer); /* its answer would name descriptors closed here */
 	/* In the order of storing, so a device is closed before what was stored after it. */
 	object_set_take_all(&session->objects, &fds);
-	worker_close_then(fds.fds, fds.n, release_done, session);
-	for (size_t i = 0; i < fds.n; i++)
-		fds.fds[i] = -1;
+	keep_end(session, &fds, release_done);
 }

@@ -18,7 +18,9 @@
 #include "daemon/object.h"
 #include "daemon/space.h"
 
+struct journal;
 struct peer;
+struct replay;
 struct server;
 
 enum session_state {
@@ -27,6 +29,7 @@ enum session_state {
 	SESSION_ORPHANED,
 	SESSION_RESTORING,
 	SESSION_RELEASING,
+	SESSION_UNREADABLE, /* its journal cannot be read: kept as it is until it is released */
 };
 
 /* The process that holds the session, known by its pidfd: a number could be another's by now. */
@@ -46,8 +49,11 @@ struct session {
 	struct holder holder;
 	struct peer *peer; /* the holder's connection; NULL: lost, or none */
 	struct object_set objects;
-	GHashTable *spaces; /* name -> struct space_status: what the orphan work found */
-	bool busy;
+	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
+	struct journal *journal; /* NULL: there is no fd store, or it has failed */
+	bool busy;		 /* a worker is at it */
+	bool death_untold;	 /* its holder died while it was busy */
+	char *problem;		 /* why it is unreadable */
 	GQueue waiting; /* of struct peer, referenced: their calls are repeated when it is not busy */
 };
 
@@ -59,8 +65,25 @@ struct space_status {
 const char *session_state_name(enum session_state state);
 bool session_name_is_valid(const char *name);
 
-/* Makes an active session held by the peer's process, and puts it into the server. */
+GHashTable *session_spaces_new(void);
+void session_set_state(struct session *session, enum session_state state);
+
+/* The worker is done: calls that waited are repeated. */
+void session_set_idle(struct session *session);
+
+/*
+ * Makes an active session held by the peer's process, and puts it into the server. It may be busy:
+ * until its journal is stored.
+ */
 struct session *session_new(struct server *server, const char *name, uid_t uid, struct peer *peer);
+
+/* The session as its journal tells, with the journal; takes what is in replay. */
+struct session *session_recover(struct server *server, struct replay *replay,
+				struct journal *journal);
+
+/* Stands for a journal that cannot be read, so that it is seen and can be released. */
+struct session *session_unreadable(struct server *server, const char *name, struct journal *journal,
+				   const char *problem);
 
 /* Frees it with all it holds. Only server_free() calls it for one that was not released. */
 void session_free(struct session *session);

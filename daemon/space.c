@@ -51,8 +51,8 @@ static enum space_vaddr invalidate_each(int container, const struct table *table
 		*ret_warning = g_strdup_printf("%u mappings could not be invalidated: %s", failed,
 					       g_strerror(error));
 	else if (missing > 0)
-		*ret_warning = g_strdup_printf("%u mappings of the table are not in the kernel",
-					       missing);
+		*ret_warning =
+			g_strdup_printf("%u mappings of the table are not in the kernel", missing);
 	return failed > 0 ? SPACE_UNKNOWN : SPACE_INVALID;
 }
 
@@ -68,8 +68,9 @@ enum space_vaddr space_invalidate(int container, const struct table *table, char
 		/* One was invalid, so all were left as they are. Or there is no IOMMU, and no mapping. */
 		return invalidate_each(container, table, ret_warning);
 	if (r == -EBUSY) {
-		*ret_warning = g_strdup("a mediated device (mdev) is in the container: its DMA addresses "
-					"cannot change hands");
+		*ret_warning =
+			g_strdup("a mediated device (mdev) is in the container: its DMA addresses "
+				 "cannot change hands");
 		return SPACE_UNKNOWN;
 	}
 	if (r < 0) {
@@ -78,12 +79,14 @@ enum space_vaddr space_invalidate(int container, const struct table *table, char
 		return SPACE_UNKNOWN;
 	}
 	if (done == 0 && sure > 0) {
-		*ret_warning = g_strdup("the kernel invalidated nothing and said nothing (Linux before "
-					"6.0 does so): a successor cannot restore the DMA addresses");
+		*ret_warning =
+			g_strdup("the kernel invalidated nothing and said nothing (Linux before "
+				 "6.0 does so): a successor cannot restore the DMA addresses");
 		return SPACE_UNKNOWN;
 	}
 	if (done < sure || done > sure + maybe)
-		*ret_warning = g_strdup_printf("the kernel had %" PRIu64 " bytes mapped, the table has %" PRIu64
+		*ret_warning = g_strdup_printf("the kernel had %" PRIu64
+					       " bytes mapped, the table has %" PRIu64
 					       ": mappings were made or ended without the library",
 					       done, sure);
 	return SPACE_INVALID;
@@ -97,11 +100,13 @@ enum space_vaddr space_disown(int iommufd, char **ret_warning)
 	if (r == 0)
 		return SPACE_INVALID;
 	if (r == -ENOMEM)
-		*ret_warning = g_strdup("the daemon's RLIMIT_MEMLOCK is too small for the pinned memory: "
-					"start it with LimitMEMLOCK=infinity. DMA goes on");
+		*ret_warning =
+			g_strdup("the daemon's RLIMIT_MEMLOCK is too small for the pinned memory: "
+				 "start it with LimitMEMLOCK=infinity. DMA goes on");
 	else if (r == -EINVAL)
-		*ret_warning = g_strdup("a mapping of the iommufd is not of a file (IOMMU_IOAS_MAP by "
-					"pointer): it cannot change hands. Map with IOMMU_IOAS_MAP_FILE only");
+		*ret_warning = g_strdup(
+			"a mapping of the iommufd is not of a file (IOMMU_IOAS_MAP by "
+			"pointer): it cannot change hands. Map with IOMMU_IOAS_MAP_FILE only");
 	else
 		*ret_warning = g_strdup_printf("IOMMU_IOAS_CHANGE_PROCESS: %s", g_strerror(-r));
 	return SPACE_UNKNOWN;
@@ -115,6 +120,7 @@ void space_count(const struct table *table, uint64_t *count, uint64_t *bytes)
 		if (table_read(table, i, &slot) <= 0)
 			continue;
 		(*count)++;
-		*bytes += slot.size;
+		/* What is hostile or mistaken may sum up to anything: no more than JSON can tell. */
+		*bytes += MIN(slot.size, (uint64_t)INT64_MAX - *bytes);
 	}
 }

@@ -22,7 +22,7 @@ enum space_vaddr space_invalidate(int container, const struct table *table, char
 /* iommufd: charges the pins to the daemon in place of a ghost. */
 enum space_vaddr space_disown(int iommufd, char **ret_warning);
 
-/* Adds the number and bytes of a table's mappings, changes in flight included. */
+/* Adds the number and bytes (at most INT64_MAX) of a table's mappings, changes in flight included. */
 void space_count(const struct table *table, uint64_t *count, uint64_t *bytes);
 
 #endif

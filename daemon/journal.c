@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A socket as a log: daemon/journal.h. */
+#include "daemon/journal.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <inttypes.h>
+#include <linux/memfd.h>
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/frame.h"
+#include "common/uapi.h"
+#include "daemon/fdstore.h"
+#include "daemon/worker.h"
+
+#define QUEUE_BYTES  (8 * 1024 * 1024) /* asked for; the kernel gives up to net.core.wmem_max */
+#define INLINE_BYTES 2048	       /* a longer record goes into a memfd: the queue is dear */
+#define RECORD_BYTES (16 * 1024 * 1024)
+#define IN_MEMFD     "M" /* the message whose record is in its last descriptor */
+
+int journal_new(uint64_t generation, struct journal **ret_journal)
+{
+	const int bytes = QUEUE_BYTES;
+	struct journal *journal;
+	uint64_t random;
+	int ends[2];
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return -errno;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+		return -errno;
+	/* FORCE needs CAP_NET_ADMIN; what the other gives is enough for 40,000 descriptors. */
+	if (setsockopt(ends[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
+		(void)setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	journal = g_new0(struct journal, 1);
+	journal->name = g_strdup_printf(JOURNAL_PREFIX "%016" PRIx64, random);
+	journal->generation = generation;
+	journal->receive = ends[0];
+	journal->send = ends[1];
+	*ret_journal = journal;
+	return 0;
+}
+
+struct journal *journal_found(const char *name, int receive, int send)
+{
+	struct journal *journal = g_new0(struct journal, 1);
+
+	journal->name = g_strdup(name);
+	journal->receive = receive;
+	journal->send = send;
+	return journal;
+}
+
+void journal_free(struct journal *journal)
+{
+	int ends[2], n = 0;
+
+	if (!journal)
+		return;
+	if (journal->receive >= 0)
+		ends[n++] = journal->receive;
+	if (journal->send >= 0)
+		ends[n++] = journal->send;
+	/* With the last end goes the queue, and what it holds: a close that may block. */
+	worker_close(ends, n);
+	g_free(journal->name);
+	g_free(journal);
+}
+
+/* Writing */
+
+static int to_memfd(const char *text)
+{
+	auto_fd fd = memfd_create("vfio-cprd-record", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	ssize_t size = strlen(text);
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, size) != size)
+		return -EIO;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+		return -errno;
+	return fd_take(&fd);
+}
+
+static int send_message(int socket, const char *text, const int *fds, size_t n_fds)
+{
+	union {
+		char bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {(char *)text, strlen(text)};
+	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (n_fds > 0) {
+		struct cmsghdr *cmsg = &control.align;
+
+		header.msg_control = control.bytes;
+		header.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		memset(control.bytes, 0, header.msg_controllen);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
+	}
+	do
+		n = sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+int journal_write(struct journal *journal, const json_t *record, const int *fds, size_t n_fds)
+{
+	char *text = json_dumps(record, JSON_COMPACT);
+	int all[FRAME_MAX_FDS], r;
+	auto_fd memfd = -1;
+
+	g_assert(n_fds <= JOURNAL_MAX_FDS);
+	if (strlen(text) <= INLINE_BYTES) {
+		r = send_message(journal->send, text, fds, n_fds);
+	} else {
+		memfd = to_memfd(text);
+		if (n_fds > 0)
+			memcpy(all, fds, n_fds * sizeof(int));
+		all[n_fds] = memfd;
+		r = memfd < 0 ? memfd : send_message(journal->send, IN_MEMFD, all, n_fds + 1);
+	}
+	free(text);
+	if (r == 0)
+		journal->records++;
+	return r;
+}
+
+bool journal_is_crowded(const struct journal *journal)
+{
+	socklen_t length = sizeof(int);
+	int queued = 0, limit = 0;
+
+	if (ioctl(journal->send, SIOCOUTQ, &queued) < 0 ||
+	    getsockopt(journal->send, SOL_SOCKET, SO_SNDBUF, &limit, &length) < 0)
+		return false;
+	return queued > limit / 2;
+}
+
+/* Reading */
+
+int journal_rewind(struct journal *journal)
+{
+	const int start = 0;
+
+	return setsockopt(journal->receive, SOL_SOCKET, SO_PEEK_OFF, &start, sizeof(start)) < 0
+		       ? -errno
+		       : 0;
+}
+
+static int record_from_memfd(int fd, json_t **ret_record)
+{
+	g_autofree char *text = NULL;
+	struct stat st;
+
+	if (fd < 0 || fcntl(fd, F_GET_SEALS) < 0 || fstat(fd, &st) < 0 || st.st_size > RECORD_BYTES)
+		return -EBADMSG;
+	text = g_malloc(st.st_size);
+	if (pread(fd, text, st.st_size, 0) != st.st_size)
+		return -EBADMSG;
+	*ret_record = json_loadb(text, st.st_size, JSON_REJECT_DUPLICATES, NULL);
+	return *ret_record ? 1 : -EBADMSG;
+}
+
+int journal_peek(struct journal *journal, json_t **ret_record, struct fdlist *ret_fds)
+{
+	union {
+		char bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char text[INLINE_BYTES];
+	struct iovec iov = {text, sizeof(text)};
+	struct msghdr header = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t n;
+
+	do
+		n = recvmsg(journal->receive, &header, MSG_PEEK | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == EAGAIN ? 0 : -EBADMSG;
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header); cmsg; cmsg = CMSG_NXTHDR(&header, cmsg))
+		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
+			fdlist_append(ret_fds, (const int *)(const void *)CMSG_DATA(cmsg),
+				      (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	if (header.msg_flags & MSG_CTRUNC)
+		return -EMFILE;
+	if (n == 0)
+		return 0; /* the sending end is gone: the log is whole, and ends here */
+	if (header.msg_flags & MSG_TRUNC)
+		return -EBADMSG;
+	journal->records++;
+	if (n == (ssize_t)strlen(IN_MEMFD) && memcmp(text, IN_MEMFD, n) == 0) {
+		auto_fd memfd = ret_fds->n > 0 ? ret_fds->fds[ret_fds->n - 1] : -1;
+
+		if (ret_fds->n > 0)
+			ret_fds->n--;
+		return record_from_memfd(memfd, ret_record);
+	}
+	*ret_record = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+	return *ret_record ? 1 : -EBADMSG;
+}
+
+/* The fd store */
+
+int journal_park(const struct journal *journal)
+{
+	g_autofree char *receive = g_strconcat(journal->name, "-r", NULL);
+	g_autofree char *send = g_strconcat(journal->name, "-s", NULL);
+	int r = fdstore_add(receive, journal->receive);
+
+	if (r == 0)
+		r = fdstore_add(send, journal->send);
+	return r == 0 ? fdstore_barrier() : r;
+}
+
+int journal_unpark(const struct journal *journal)
+{
+	g_autofree char *receive = g_strconcat(journal->name, "-r", NULL);
+	g_autofree char *send = g_strconcat(journal->name, "-s", NULL);
+	/* First the log itself: who dies in between leaves an end that means nothing. */
+	int r = g_str_has_prefix(journal->name, JOURNAL_PREFIX) ? fdstore_remove(receive)
+								: fdstore_remove(journal->name);
+
+	if (r == 0)
+		r = fdstore_remove(send);
+	return r == 0 ? fdstore_barrier() : r;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Sessions and their journals: daemon/keep.h. PID 1 may be slow, so all talk with it is a worker's. */
+#include "daemon/keep.h"
+
+#include <errno.h>
+
+#include "daemon/fdstore.h"
+#include "daemon/journal.h"
+#include "daemon/kernel.h"
+#include "daemon/log.h"
+#include "daemon/record.h"
+#include "daemon/session.h"
+#include "daemon/worker.h"
+
+#define SPARE_ENTRIES 8	   /* of the store: journals written anew need room beside the old ones */
+#define DEAD_RECORDS  1024 /* more than the live ones, and a journal is written anew */
+
+char *keep_refusal(void)
+{
+	if (!fdstore_exists() || fdstore_has_room(JOURNAL_ENTRIES + SPARE_ENTRIES))
+		return NULL;
+	return g_strdup(
+		"systemd's fd store has no room for one more session: raise FileDescriptorStoreMax "
+		"of vfio-cprd.service, or release a session");
+}
+
+/* One exchange with the fd store: a journal in, another out, and then descriptors closed. */
+struct exchange {
+	struct session *session;
+	struct journal *in, *out; /* NULL: none */
+	struct fdlist fds;
+	void (*done)(struct session *session);
+	int result;
+};
+
+static void exchange_in_thread(void *data)
+{
+	struct exchange *exchange = data;
+
+	if (exchange->in)
+		exchange->result = journal_park(exchange->in);
+	if (exchange->in && exchange->result < 0)
+		journal_unpark(exchange->in);
+	else if (exchange->out)
+		journal_unpark(exchange->out);
+	for (size_t i = 0; i < exchange->fds.n; i++)
+		kernel->close(exchange->fds.fds[i]);
+	exchange->fds.n = 0;
+	fdlist_clear(&exchange->fds);
+}
+
+/* From here on only PID 1 has the receiving end: if it drops that, the next record tells. */
+static void close_receiving_end(struct journal *journal)
+{
+	if (journal->receive >= 0)
+		worker_close(&journal->receive, 1);
+	journal->receive = -1;
+}
+
+static void exchange_done(void *data)
+{
+	struct exchange *exchange = data;
+	struct session *session = exchange->session;
+
+	if (exchange->in && exchange->result < 0) {
+		log_error(session,
+			  "session %s: its journal could not be stored with systemd (%s): %s",
+			  session->name, g_strerror(-exchange->result),
+			  exchange->out ? "the old one stays"
+					: "it would not survive the daemon's death");
+		journal_free(exchange->in);
+		fdstore_give(JOURNAL_ENTRIES);
+	} else if (exchange->in || exchange->out) {
+		if (exchange->out)
+			fdstore_give(JOURNAL_ENTRIES);
+		journal_free(exchange->out);
+		session->journal = exchange->in;
+		if (exchange->in)
+			close_receiving_end(exchange->in);
+	}
+	exchange->done(session);
+	g_free(exchange);
+}
+
+static void exchange_begin(struct session *session, struct journal *in, struct journal *out,
+			   struct fdlist *fds, void (*done)(struct session *session))
+{
+	struct exchange *exchange = g_new0(struct exchange, 1);
+
+	exchange->session = session;
+	exchange->in = in;
+	exchange->out = out;
+	exchange->done = done;
+	if (fds)
+		fdlist_move(&exchange->fds, fds);
+	if (in)
+		fdstore_take(JOURNAL_ENTRIES);
+	session->busy = true;
+	worker_run(exchange_in_thread, exchange_done, exchange);
+}
+
+/* A journal with the whole session in it, not stored yet. */
+static int write_copy(struct session *session, struct journal **ret_journal)
+{
+	uint64_t generation = session->journal ? session->journal->generation + 1 : 1;
+	struct journal *journal;
+	int r = journal_new(generation, &journal);
+
+	if (r < 0)
+		return r;
+	r = record_copy(journal, session);
+	if (r < 0)
+		journal_free(journal);
+	else
+		*ret_journal = journal;
+	return r;
+}
+
+static void complain(const struct session *session, int error)
+{
+	if (error == -EAGAIN || error == -EMSGSIZE)
+		log_error(session, "session %s is too large for a journal: raise net.core.wmem_max",
+			  session->name);
+	else if (error == -ETOOMANYREFS)
+		log_error(
+			session,
+			"session %s has more descriptors than may be in flight: raise LimitNOFILE of "
+			"vfio-cprd.service to twice what is held",
+			session->name);
+	else
+		log_error(session, "session %s: its journal cannot be written: %s", session->name,
+			  g_strerror(-error));
+}
+
+void keep_begin(struct session *session)
+{
+	struct journal *journal;
+	int r;
+
+	if (!fdstore_exists())
+		return;
+	r = write_copy(session, &journal);
+	if (r < 0)
+		complain(session, r);
+	else
+		exchange_begin(session, journal, NULL, NULL, session_set_idle);
+}
+
+int keep_objects(struct session *session, const struct object_set *objects)
+{
+	if (!fdstore_exists())
+		return 0;
+	return session->journal ? record_objects(session->journal, objects) : -EPIPE;
+}
+
+int keep_state(struct session *session)
+{
+	if (!fdstore_exists())
+		return 0;
+	return session->journal ? record_state(session->journal, session) : -EPIPE;
+}
+
+int keep_removal(struct session *session, enum object_kind kind, const char *name)
+{
+	if (!fdstore_exists())
+		return 0;
+	return session->journal ? record_remove(session->journal, kind, name) : -EPIPE;
+}
+
+void keep_anew(struct session *session, struct fdlist *fds)
+{
+	struct journal *journal;
+	int r = fdstore_has_room(JOURNAL_ENTRIES) ? write_copy(session, &journal) : -ENOSPC;
+
+	if (r == 0) {
+		exchange_begin(session, journal, session->journal, fds, session_set_idle);
+		return;
+	}
+	if (fdstore_exists())
+		complain(session, r);
+	exchange_begin(session, NULL, NULL, fds,
+		       session_set_idle); /* closes, and keeps what is kept */
+}
+
+void keep_tidy(struct session *session)
+{
+	const struct journal *journal = session->journal;
+
+	if (!journal || session->busy)
+		return;
+	if (journal->records > 2 * session->objects.objects->len + DEAD_RECORDS ||
+	    (journal_is_crowded(journal) && journal->records > session->objects.objects->len + 16))
+		keep_anew(session, NULL);
+}
+
+void keep_end(struct session *session, struct fdlist *fds, void (*done)(struct session *session))
+{
+	exchange_begin(session, NULL, session->journal, fds, done);
+}
+
+static void drop_in_thread(void *journal)
+{
+	journal_unpark(journal);
+}
+
+static void drop_done(void *journal)
+{
+	journal_free(journal);
+	fdstore_give(JOURNAL_ENTRIES);
+}
+
+void keep_drop(struct journal *journal)
+{
+	worker_run(drop_in_thread, drop_done, journal);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Keeping a session over the daemon's own death: what changes goes into its journal, and the
+ * journal into systemd's fd store. Without a store all of this is done at once, and keeps nothing.
+ */
+#ifndef DAEMON_KEEP_H
+#define DAEMON_KEEP_H
+
+#include <stdbool.h>
+
+#include "daemon/object.h"
+
+struct journal;
+struct session;
+
+/* Why the store has no room for one more session, to g_free(); NULL: it has, or there is no store. */
+char *keep_refusal(void);
+
+/* A new session: it is busy until its journal is stored. Then journal is NULL if that failed. */
+void keep_begin(struct session *session);
+
+/*
+ * One change. 0: it is kept, and may be made and acknowledged. Else the journal is full or lost:
+ * keep_anew() and try once more; after that, what cannot be kept must be refused.
+ */
+int keep_objects(struct session *session, const struct object_set *objects);
+int keep_state(struct session *session);
+int keep_removal(struct session *session, enum object_kind kind, const char *name);
+
+/*
+ * Writes the session's journal anew, without what is dead in it, and closes fds after (taken from
+ * the list; NULL: none): only then does the kernel let go of them, as the old journal held them
+ * too. The session is busy meanwhile.
+ */
+void keep_anew(struct session *session, struct fdlist *fds);
+
+/* The same if the journal has become crowded, or most of it is dead. */
+void keep_tidy(struct session *session);
+
+/* Drops the journal, closes fds (taken from the list), then done(session). Busy meanwhile. */
+void keep_end(struct session *session, struct fdlist *fds, void (*done)(struct session *session));
+
+/* Drops a stored journal that belongs to no session, and frees it. */
+void keep_drop(struct journal *journal);
+
+#endif

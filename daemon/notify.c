@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Messages to systemd: daemon/notify.h. */
+#include "daemon/notify.h"
+
+#include <glib.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <systemd/sd-daemon.h>
+
+#include "daemon/worker.h"
+
+static struct {
+	struct event *timer;
+	bool asked; /* a worker has been asked for a sign, and has not given it */
+} watchdog;
+
+static void give_sign(void *unused)
+{
+	(void)unused;
+}
+
+/* Here again, by way of a worker's thread and the loop: both live. */
+static void on_sign(void *unused)
+{
+	(void)unused;
+	watchdog.asked = false;
+	sd_notify(0, "WATCHDOG=1");
+}
+
+static void on_timer(evutil_socket_t fd, short events, void *data)
+{
+	(void)fd;
+	(void)events;
+	(void)data;
+	if (watchdog.asked)
+		return;
+	watchdog.asked = true;
+	worker_run(give_sign, on_sign, NULL);
+}
+
+void notify_begin(struct event_base *base)
+{
+	struct timeval interval;
+	uint64_t usec;
+
+	if (sd_watchdog_enabled(0, &usec) <= 0)
+		return;
+	interval.tv_sec = usec / 3 / G_USEC_PER_SEC;
+	interval.tv_usec = usec / 3 % G_USEC_PER_SEC;
+	watchdog.timer = event_new(base, -1, EV_PERSIST, on_timer, NULL);
+	event_add(watchdog.timer, &interval);
+}
+
+void notify_end(void)
+{
+	if (watchdog.timer)
+		event_free(watchdog.timer);
+	watchdog.timer = NULL;
+}
+
+void notify_ready(void)
+{
+	sd_notify(0, "READY=1");
+}
+
+void notify_reloading(void)
+{
+	/* systemd compares the time with that of its request. */
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, g_get_monotonic_time());
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A session as records and back: daemon/record.h. */
+#include "daemon/record.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/fd.h"
+#include "daemon/worker.h"
+
+/* Writing */
+
+static int write_record(struct journal *journal, json_t *record, const int *fds, size_t n_fds)
+{
+	int r = journal_write(journal, record, fds, n_fds);
+
+	json_decref(record);
+	return r;
+}
+
+static int record_open(struct journal *journal, const struct session *session)
+{
+	return write_record(journal,
+			    json_pack("{s:s, s:i, s:I, s:s, s:I}", "op", "open", "version",
+				      RECORD_VERSION, "generation", (json_int_t)journal->generation,
+				      "name", session->name, "uid", (json_int_t)session->uid),
+			    NULL, 0);
+}
+
+int record_state(struct journal *journal, const struct session *session)
+{
+	const struct holder *holder = &session->holder;
+	json_t *spaces = json_array();
+	GHashTableIter iter;
+	gpointer name, value;
+
+	g_hash_table_iter_init(&iter, session->spaces);
+	while (g_hash_table_iter_next(&iter, &name, &value)) {
+		const struct space_status *status = value;
+
+		json_array_append_new(
+			spaces, json_pack("{s:s, s:i, s:s*}", "name", (const char *)name, "vaddr",
+					  (int)status->vaddr, "warning", status->warning));
+	}
+	return write_record(journal,
+			    json_pack("{s:s, s:i, s:I, s:i, s:s*, s:o}", "op", "state", "state",
+				      (int)session->state, "since", (json_int_t)session->since,
+				      "pid", (int)holder->pid, "unit", holder->unit, "spaces",
+				      spaces),
+			    &holder->pidfd, holder->pidfd >= 0 ? 1 : 0);
+}
+
+int record_remove(struct journal *journal, enum object_kind kind, const char *name)
+{
+	return write_record(journal,
+			    json_pack("{s:s, s:s, s:s}", "op", "remove", "kind",
+				      object_kind_name(kind), "name", name),
+			    NULL, 0);
+}
+
+/* One record of objects in the making. */
+struct batch {
+	struct journal *journal;
+	json_t *objects;
+	int fds[JOURNAL_MAX_FDS];
+	size_t n_fds;
+	bool first;
+};
+
+static int batch_write(struct batch *batch, bool last)
+{
+	int r = write_record(batch->journal,
+			     json_pack("{s:s, s:O, s:b, s:b}", "op", "objects", "objects",
+				       batch->objects, "first", batch->first, "last", last),
+			     batch->fds, batch->n_fds);
+
+	json_array_clear(batch->objects);
+	batch->n_fds = 0;
+	batch->first = false;
+	return r;
+}
+
+static int batch_add(struct batch *batch, const struct object *object)
+{
+	size_t at = 0, run;
+	int r = 0;
+
+	while (at < object->fds->len && r == 0) {
+		if (batch->n_fds == JOURNAL_MAX_FDS)
+			r = batch_write(batch, false);
+		run = MIN(object_run(object, at), JOURNAL_MAX_FDS - batch->n_fds);
+		if (run > 0) {
+			json_array_append_new(batch->objects,
+					      object_to_json(object, at, run, batch->n_fds));
+			memcpy(batch->fds + batch->n_fds, &g_array_index(object->fds, int, at),
+			       run * sizeof(int));
+			batch->n_fds += run;
+		}
+		at += MAX(run, 1);
+	}
+	return r;
+}
+
+int record_objects(struct journal *journal, const struct object_set *objects)
+{
+	struct batch batch = {.journal = journal, .objects = json_array(), .first = true};
+	int r = 0;
+
+	for (guint i = 0; i < objects->objects->len && r == 0; i++)
+		r = batch_add(&batch, g_ptr_array_index(objects->objects, i));
+	if (r == 0)
+		r = batch_write(&batch, true);
+	json_decref(batch.objects);
+	return r;
+}
+
+int record_copy(struct journal *journal, const struct session *session)
+{
+	int r = record_open(journal, session);
+
+	if (r == 0)
+		r = record_state(journal, session);
+	if (r == 0)
+		r = record_objects(journal, &session->objects);
+	if (r == 0)
+		r = write_record(journal, json_pack("{s:s}", "op", "complete"), NULL, 0);
+	return r;
+}
+
+/* Replaying */
+
+static char *replay_open(struct journal *journal, struct replay *replay, const json_t *record)
+{
+	json_int_t generation = 0, uid = 0;
+	const char *name = "";
+	int version = 0;
+
+	if (json_unpack((json_t *)record, "{s:i}", "version", &version) == 0 &&
+	    version > RECORD_VERSION)
+		return g_strdup_printf(
+			"it is of version %d, this daemon reads up to %d: start a newer "
+			"vfio-cprd",
+			version, RECORD_VERSION);
+	if (json_unpack((json_t *)record, "{s:I, s:s, s:I}", "generation", &generation, "name",
+			&name, "uid", &uid) < 0 ||
+	    !session_name_is_valid(name) || replay->name)
+		return g_strdup("its first record is broken");
+	journal->generation = generation;
+	replay->name = g_strdup(name);
+	replay->uid = uid;
+	return NULL;
+}
+
+static char *replay_state(struct replay *replay, const json_t *record, struct fdlist *fds)
+{
+	int state = 0, pid = 0, vaddr;
+	json_int_t since = 0;
+	const char *unit = NULL, *name, *warning;
+	json_t *spaces, *space;
+	size_t i;
+
+	if (json_unpack((json_t *)record, "{s:i, s:I, s:i, s?s, s:o}", "state", &state, "since",
+			&since, "pid", &pid, "unit", &unit, "spaces", &spaces) < 0 ||
+	    state < SESSION_ACTIVE || state > SESSION_RELEASING)
+		return g_strdup("a record of its state is broken");
+	g_free(replay->holder.unit);
+	fd_close(&replay->holder.pidfd);
+	replay->state = state;
+	replay->since = since;
+	replay->holder.pid = pid;
+	replay->holder.unit = g_strdup(unit);
+	replay->holder.pidfd = fdlist_take(fds, 0);
+	g_hash_table_remove_all(replay->spaces);
+	json_array_foreach(spaces, i, space)
+	{
+		struct space_status *status;
+
+		warning = NULL;
+		if (json_unpack(space, "{s:s, s:i, s?s}", "name", &name, "vaddr", &vaddr, "warning",
+				&warning) < 0)
+			continue;
+		status = g_new(struct space_status, 1);
+		*status = (struct space_status){vaddr, g_strdup(warning)};
+		g_hash_table_replace(replay->spaces, g_strdup(name), status);
+	}
+	return NULL;
+}
+
+/* A change of several records counts when its last one is there: until then it is staged. */
+static char *replay_objects(struct replay *replay, struct object_set *staged, const json_t *record,
+			    struct fdlist *fds)
+{
+	json_t *objects, *json;
+	int first, last;
+	size_t i, used = 0;
+
+	if (json_unpack((json_t *)record, "{s:o, s:b, s:b}", "objects", &objects, "first", &first,
+			"last", &last) < 0)
+		return g_strdup("a record of objects is broken");
+	if (first) {
+		object_set_clear(staged);
+		object_set_init(staged);
+	}
+	json_array_foreach(objects, i, json)
+	{
+		g_autofree char *parameter = NULL, *message = NULL;
+		struct object *object = object_from_record(json, fds, &used, &parameter, &message);
+
+		if (!object)
+			return g_strdup_printf("a record of objects is broken: %s: %s", parameter,
+					       message);
+		object_set_add(staged, object);
+	}
+	if (last)
+		object_set_move(&replay->objects, staged);
+	return NULL;
+}
+
+static char *replay_remove(struct replay *replay, const json_t *record)
+{
+	const char *kind_name, *name;
+	struct object *object;
+	int kind = -1;
+
+	if (json_unpack((json_t *)record, "{s:s, s:s}", "kind", &kind_name, "name", &name) == 0)
+		kind = object_kind_from_name(kind_name);
+	if (kind < 0)
+		return g_strdup("a record of a removal is broken");
+	object = object_set_find(&replay->objects, kind, name);
+	if (object) {
+		object_set_remove(&replay->objects, object);
+		object_free(object);
+	}
+	return NULL;
+}
+
+static char *replay_record(struct journal *journal, struct replay *replay,
+			   struct object_set *staged, const json_t *record, struct fdlist *fds)
+{
+	const char *op = json_string_value(json_object_get(record, "op"));
+
+	if (op && strcmp(op, "open") == 0)
+		return replay_open(journal, replay, record);
+	if (!op || !replay->name)
+		return g_strdup("it does not begin as a journal does");
+	if (strcmp(op, "objects") == 0)
+		return replay_objects(replay, staged, record, fds);
+	if (strcmp(op, "state") == 0)
+		return replay_state(replay, record, fds);
+	if (strcmp(op, "remove") == 0)
+		return replay_remove(replay, record);
+	if (strcmp(op, "complete") == 0) {
+		replay->complete = true;
+		return NULL;
+	}
+	return g_strdup_printf("it has a record \"%s\", which this daemon does not know", op);
+}
+
+char *record_replay(struct journal *journal, struct replay *ret_replay)
+{
+	struct replay replay = {
+		.holder.pidfd = -1,
+		.spaces = session_spaces_new(),
+	};
+	struct object_set staged;
+	char *problem = NULL;
+	int r = journal_rewind(journal);
+
+	object_set_init(&replay.objects);
+	object_set_init(&staged);
+	while (r >= 0 && !problem) {
+		auto_fdlist fds = {.close_all = worker_close};
+		json_t *record = NULL;
+
+		r = journal_peek(journal, &record, &fds);
+		if (r == 0)
+			break;
+		if (r > 0)
+			problem = replay_record(journal, &replay, &staged, record, &fds);
+		json_decref(record);
+	}
+	object_set_clear(&staged);
+	if (r == -EMFILE)
+		problem =
+			g_strdup("not all of its descriptors can be received: raise LimitNOFILE of "
+				 "vfio-cprd and restart it");
+	else if (r < 0)
+		problem = g_strdup_printf("it cannot be read: %s", g_strerror(-r));
+	if (!problem && !replay.name)
+		problem = g_strdup("it is empty");
+	if (problem)
+		replay_clear(&replay);
+	else
+		*ret_replay = replay;
+	return problem;
+}
+
+void replay_clear(struct replay *replay)
+{
+	object_set_clear(&replay->objects);
+	g_clear_pointer(&replay->spaces, g_hash_table_unref);
+	fd_close(&replay->holder.pidfd);
+	g_free(replay->holder.unit);
+	g_free(replay->name);
+}

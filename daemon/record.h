@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The records of a journal, written and replayed. Each is a JSON object with an op:
+ *
+ *	open	  version, generation, name and uid of the session; the first
+ *	state	  state, since when, the holder's pid and unit (its pidfd beside), what is known of spaces
+ *	objects	  objects as on the wire, with their descriptors; "first" and "last" of a change that
+ *		  takes several records and counts only whole
+ *	remove	  kind and name of an object
+ *	complete  the copy is whole: from here on there are changes
+ *
+ * A reader refuses a version beyond its own, and keeps what it cannot read.
+ */
+#ifndef DAEMON_RECORD_H
+#define DAEMON_RECORD_H
+
+#include "daemon/journal.h"
+#include "daemon/session.h"
+
+#define RECORD_VERSION 1
+
+/* Writes a whole copy of the session into an empty journal. Errors: as journal_write(). */
+int record_copy(struct journal *journal, const struct session *session);
+
+/* Writes one change. Errors: as journal_write(); then it does not count, in whole or in part. */
+int record_objects(struct journal *journal, const struct object_set *objects);
+int record_state(struct journal *journal, const struct session *session);
+int record_remove(struct journal *journal, enum object_kind kind, const char *name);
+
+/* What a journal tells of its session. */
+struct replay {
+	char *name;
+	uid_t uid;
+	bool complete;
+	enum session_state state;
+	gint64 since;
+	struct holder holder; /* pid and unit; pidfd -1: none */
+	struct object_set objects;
+	GHashTable *spaces;
+};
+
+/*
+ * Reads the journal from its start, and sets its generation. NULL: it is read, ret_replay is to be
+ * cleared. Else a sentence why it cannot be, to g_free().
+ */
+char *record_replay(struct journal *journal, struct replay *ret_replay);
+void replay_clear(struct replay *replay);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Recovery: sorts what systemd hands over, replays each journal, and lets the newest whole copy of
+ * each session win. What cannot be read is kept, and shown as a session that is unreadable.
+ */
+#include "daemon/recovery.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+
+#include "daemon/fdstore.h"
+#include "daemon/keep.h"
+#include "daemon/log.h"
+#include "daemon/record.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+#include "daemon/worker.h"
+
+/* The two ends of a journal, put together by name. */
+struct ends {
+	int receive, send;
+};
+
+static bool is_journal_end(int fd, const char *name)
+{
+	return g_str_has_prefix(name, JOURNAL_PREFIX) &&
+	       (g_str_has_suffix(name, "-r") || g_str_has_suffix(name, "-s")) &&
+	       sd_is_socket_unix(fd, SOCK_SEQPACKET, -1, NULL, 0) > 0;
+}
+
+static void add_end(GHashTable *journals, int fd, const char *name)
+{
+	char *base = g_strndup(name, strlen(name) - 2);
+	struct ends *ends = g_hash_table_lookup(journals, base);
+
+	if (!ends) {
+		ends = g_new(struct ends, 1);
+		*ends = (struct ends){-1, -1};
+		g_hash_table_insert(journals, base, ends);
+	} else {
+		g_free(base);
+	}
+	*(g_str_has_suffix(name, "-r") ? &ends->receive : &ends->send) = fd;
+}
+
+static void put_session(struct server *server, struct replay *replay, struct journal *journal)
+{
+	struct session *session;
+
+	if (journal->receive >= 0)
+		worker_close(&journal->receive, 1);
+	journal->receive = -1;
+	session = session_recover(server, replay, journal);
+	for (guint i = 0; i < session->objects.objects->len; i++) {
+		const struct object *object = g_ptr_array_index(session->objects.objects, i);
+
+		if (object->kind == OBJECT_DEVICE)
+			g_hash_table_replace(server->devices, g_strdup(object->name), session);
+	}
+	if (journal->send < 0 && !session->busy)
+		keep_anew(session, NULL);
+}
+
+/* A journal that was read, one of perhaps several copies of its session. */
+struct copy {
+	struct journal *journal;
+	struct replay replay;
+};
+
+static void copy_free(gpointer data)
+{
+	struct copy *copy = data;
+
+	replay_clear(&copy->replay);
+	g_free(copy);
+}
+
+static void copy_drop(struct copy *copy)
+{
+	keep_drop(copy->journal);
+	copy_free(copy);
+}
+
+/* Reads a journal; among the copies of a session the newest whole one stays. */
+static void read_journal(struct server *server, GHashTable *copies, struct journal *journal)
+{
+	g_autofree char *problem = NULL, *key = NULL;
+	struct copy *copy, *other;
+	struct replay replay;
+
+	if (journal->receive < 0) {
+		/* Its log was dropped on purpose, and the daemon died before the rest of it. */
+		keep_drop(journal);
+		return;
+	}
+	problem = record_replay(journal, &replay);
+	if (problem) {
+		log_error(NULL, "journal %s is kept aside: %s", journal->name, problem);
+		session_unreadable(server, journal->name, journal, problem);
+		return;
+	}
+	copy = g_new(struct copy, 1);
+	*copy = (struct copy){journal, replay};
+	if (!replay.complete) {
+		/* Its making was interrupted: the copy before it stands, or the session never was. */
+		copy_drop(copy);
+		return;
+	}
+	key = g_strdup_printf("%u/%s", replay.uid, replay.name);
+	other = g_hash_table_lookup(copies, key);
+	if (other && other->journal->generation >= journal->generation) {
+		copy_drop(copy);
+		return;
+	}
+	if (other) {
+		g_hash_table_steal(copies, key);
+		copy_drop(other);
+	}
+	g_hash_table_insert(copies, g_steal_pointer(&key), copy);
+}
+
+static void read_journals(struct server *server, GHashTable *journals)
+{
+	g_autoptr(GHashTable)
+		copies = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, copy_free);
+	GHashTableIter iter;
+	gpointer name, value;
+
+	g_hash_table_iter_init(&iter, journals);
+	while (g_hash_table_iter_next(&iter, &name, &value)) {
+		const struct ends *ends = value;
+
+		read_journal(server, copies, journal_found(name, ends->receive, ends->send));
+	}
+	g_hash_table_iter_init(&iter, copies);
+	while (g_hash_table_iter_next(&iter, &name, &value)) {
+		struct copy *copy = value;
+
+		put_session(server, &copy->replay, copy->journal);
+	}
+}
+
+static void keep_aside(struct server *server, int fd, const char *fd_name)
+{
+	g_autofree char *name = g_strdup_printf("%s#%d", fd_name, fd);
+
+	fdstore_take(1);
+	log_error(NULL, "descriptor %s from systemd is no journal: kept aside", fd_name);
+	session_unreadable(server, name, journal_found(fd_name, fd, -1),
+			   "it is no journal of vfio-cprd");
+}
+
+int recovery_run(struct server *server)
+{
+	g_autoptr(GHashTable)
+		journals = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names), listeners = 0;
+
+	for (int i = 0; i < n; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+
+		if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0) {
+			server_listen(server, fd);
+			listeners++;
+		} else if (is_journal_end(fd, names[i])) {
+			fdstore_take(1);
+			add_end(journals, fd, names[i]);
+		} else {
+			keep_aside(server, fd, names[i]);
+		}
+		free(names[i]);
+	}
+	free(names);
+	read_journals(server, journals);
+	if (g_hash_table_size(journals) > 0)
+		log_notice(NULL,
+			   "%u sessions with %zu descriptors are back from systemd's fd store",
+			   g_hash_table_size(server->sessions), server_descriptors(server));
+	return listeners;
+}
