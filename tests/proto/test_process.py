@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon as a process: options, sockets, systemd, and its end."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import unittest
+
+import cpr
+from cpr import DAEMON, SERVICE, SESSION, Client, Daemon, DaemonTest, describe, eventually
+
+ENV = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [DAEMON, *arguments], capture_output=True, text=True, timeout=30, env=ENV, **options
+    )
+
+
+class Options(unittest.TestCase):
+    def setUp(self):
+        self.addCleanup(cpr.close_all)
+        self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.path = os.path.join(self.directory, "socket")
+
+    def test_help_tells_the_options(self):
+        done = run("--help")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for option in ("--socket", "--mode", "--version"):
+            self.assertIn(option, done.stdout)
+
+    def test_version_is_that_of_the_source(self):
+        done = run("--version")
+        with open(os.path.join(cpr.ROOT, "common", "version.h")) as header:
+            version = header.read().split('VFIO_CPRD_VERSION "')[1].split('"')[0]
+        self.assertEqual((done.returncode, done.stdout), (0, f"vfio-cprd {version}\n"))
+
+    def test_bad_options_end_with_2_and_a_hint(self):
+        for arguments in (
+            ["--bogus"],
+            ["-x"],
+            ["argument"],
+            ["--socket"],
+            ["--version", "argument"],
+            ["--socket", self.path, "--mode", "rw"],
+            ["--socket", self.path, "--mode", "9"],
+            ["--socket", self.path, "--mode", ""],
+            ["--socket", self.path, "--mode", "0600x"],
+            ["--socket", self.path, "--mode", "7777777"],
+        ):
+            with self.subTest(arguments=arguments):
+                try:
+                    done = run(*arguments)
+                except subprocess.TimeoutExpired:
+                    self.fail("it started")
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertIn("--help", done.stderr)
+                self.assertFalse(os.path.exists(self.path))
+
+    def test_without_a_socket_it_says_what_to_do(self):
+        done = run()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--socket", done.stderr)
+
+    def test_a_socket_in_use_is_left_to_its_owner(self):
+        daemon = Daemon()
+        try:
+            done = run("--socket", daemon.path)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(daemon.path, done.stderr)
+            self.assertIn("in use", done.stderr)
+            with Client(daemon) as client:
+                client.call(SERVICE + "GetInfo")
+        finally:
+            daemon.stop()
+
+    def test_what_is_no_socket_is_not_replaced(self):
+        with open(self.path, "w") as file:
+            file.write("precious")
+        done = run("--socket", self.path)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(self.path, done.stderr)
+        with open(self.path) as file:
+            self.assertEqual(file.read(), "precious")
+
+    def test_paths_that_cannot_be_are_told(self):
+        for path in ("/nonexistent/directory/socket", self.directory, "x" * 200):
+            done = run("--socket", path)
+            self.assertEqual(done.returncode, 1, path)
+            self.assertIn("cannot listen", done.stderr)
+        self.assertTrue(os.path.isdir(self.directory))
+
+    def test_a_socket_left_by_a_daemon_that_was_killed_is_replaced(self):
+        process = subprocess.Popen([DAEMON, "--socket", self.path], stderr=subprocess.DEVNULL)
+        eventually(lambda: os.path.exists(self.path))
+        process.kill()
+        process.wait()
+        self.assertTrue(os.path.exists(self.path))
+        with self.assertRaises(ConnectionRefusedError):
+            Client(self.path)
+        process = subprocess.Popen(
+            [DAEMON, "--socket", self.path], env=ENV, stderr=subprocess.PIPE, text=True
+        )
+        self.addCleanup(process.kill)
+
+        def answers():
+            try:
+                with Client(self.path) as client:
+                    return client.call(SERVICE + "GetInfo")
+            except (ConnectionError, FileNotFoundError):
+                return None
+
+        self.assertTrue(eventually(answers))
+        process.terminate()
+        text = process.communicate(timeout=30)[1]
+        self.assertEqual(process.returncode, 0, text)
+        self.assertFalse(os.path.exists(self.path), "it takes its socket with it")
+
+
+class Systemd(unittest.TestCase):
+    """As systemd starts it: with its sockets, and a socket to tell how it is."""
+
+    def setUp(self):
+        self.addCleanup(cpr.close_all)
+        self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.path = os.path.join(self.directory, "socket")
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.notify.close)
+        self.notify.bind(os.path.join(self.directory, "notify"))
+        self.notify.settimeout(20)
+
+    def told(self, wanted):
+        """The next notification that begins so."""
+        while True:
+            for line in self.notify.recv(4096).decode().splitlines():
+                if line.startswith(wanted):
+                    return line
+
+    def test_it_serves_the_socket_of_systemd_and_tells_its_status(self):
+        if not shutil.which("systemd-socket-activate"):
+            self.skipTest("systemd-socket-activate is not installed")
+        log = open(os.path.join(self.directory, "log"), "w+")
+        self.addCleanup(log.close)
+        process = subprocess.Popen(
+            [
+                "systemd-socket-activate",
+                f"--listen={self.path}",
+                f"--setenv=NOTIFY_SOCKET={self.notify.getsockname()}",
+                "--setenv=ASAN_OPTIONS=detect_leaks=1",
+                DAEMON,
+            ],
+            stderr=log,
+        )
+        self.addCleanup(process.kill)
+        self.assertTrue(eventually(lambda: os.path.exists(self.path)))
+        client = eventually(self.connect)
+        self.addCleanup(client.close)
+        self.assertEqual(client.call(SERVICE + "GetInfo")[0]["product"], "vfio-cprd")
+        self.assertEqual(self.told("READY="), "READY=1")
+        self.assertEqual(self.told("STATUS="), "STATUS=0 sessions, 0 orphaned, 0 descriptors held")
+        client.attach("vm")
+        self.assertEqual(self.told("STATUS="), "STATUS=1 sessions, 0 orphaned, 0 descriptors held")
+        client.store([describe("eventfd", "e", 1, count=7)], cpr.eventfds(7))
+        self.assertEqual(self.told("STATUS="), "STATUS=1 sessions, 0 orphaned, 7 descriptors held")
+        holder = cpr.Holder(self.path)
+        self.addCleanup(holder.kill)
+        holder.attach("other")
+        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        holder.kill()
+        while self.told("STATUS=") != "STATUS=2 sessions, 1 orphaned, 8 descriptors held":
+            pass
+        process.terminate()
+        self.assertEqual(self.told("STOPPING="), "STOPPING=1")
+        self.assertEqual(process.wait(30), 0, open(log.name).read())
+        self.assertTrue(os.path.exists(self.path), "the socket is systemd's")
+
+    def connect(self):
+        try:
+            return Client(self.path)
+        except ConnectionError:
+            return None
+
+    def test_a_socket_of_the_wrong_type_is_refused_with_the_reason(self):
+        if not shutil.which("systemd-socket-activate"):
+            self.skipTest("systemd-socket-activate is not installed")
+        process = subprocess.Popen(
+            ["systemd-socket-activate", "--datagram", f"--listen={self.path}", DAEMON],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.kill)
+        self.assertTrue(eventually(lambda: os.path.exists(self.path)))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect(self.path)
+            sender.send(b"x")
+        text = process.communicate(timeout=30)[1]
+        self.assertEqual(process.returncode, 1, text)
+        self.assertIn("vfio-cprd.socket", text)
+
+
+class End(DaemonTest):
+    def terminate(self):
+        os.kill(self.daemon.pid, signal.SIGTERM)
+
+    def big_memory(self):
+        """Memory whose last close takes a while."""
+        size = 128 << 20
+        fd = cpr.memfd(size)
+        with cpr.contextlib.suppress(OSError):
+            os.posix_fallocate(fd, 0, size)
+        return fd
+
+    def test_a_call_under_way_is_answered_before_the_end(self):
+        client, other = self.client(), self.client()
+        client.attach("vm")
+        memory = self.big_memory()
+        client.store([describe("memory", "ram", 1)], [memory])
+        cpr.close(memory)
+        client.send(SESSION + "Release")
+        client.wait_until_received()
+        self.terminate()
+        self.assertEqual(client.receive()[0], {})
+        for each in (client, other):
+            with self.assertRaises(ConnectionError):
+                each.receive()
+        self.end_daemon()
+
+    def test_an_answer_half_out_is_finished_before_the_end(self):
+        client = self.client()
+        client.socket.setblocking(False)
+        call = cpr.encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
+        try:
+            while True:
+                client.socket.send(call)
+        except BlockingIOError:
+            pass
+        self.terminate()
+        self.assertTrue(eventually(lambda: "stopping" in self.daemon.log()))
+        client.socket.settimeout(20)
+        answers = 0
+        try:
+            while True:
+                self.assertIn("description", client.receive()[0])
+                answers += 1
+        except ConnectionError:
+            self.assertEqual(client.buffer, b"", "an answer was cut in two")
+        self.assertGreater(answers, 0)
+        self.end_daemon()
+
+    def test_a_client_that_never_reads_does_not_keep_it_from_ending(self):
+        client = self.client()
+        client.socket.setblocking(False)
+        call = cpr.encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
+        try:
+            while True:
+                client.socket.send(call)
+        except BlockingIOError:
+            pass
+        self.end_daemon()
+
+    def test_a_oneway_call_under_way_does_not_delay_the_end(self):
+        client = self.client()
+        client.attach("vm")
+        memory = self.big_memory()
+        client.store([describe("memory", "ram", 1)], [memory])
+        cpr.close(memory)
+        client.send(SESSION + "Release", oneway=True)
+        client.wait_until_received()
+        begun = cpr.time.monotonic()
+        self.end_daemon()
+        # It would be its patience of 5 s.
+        self.assertLess(cpr.time.monotonic() - begun, 4)
+
+    def test_it_ends_clean_with_orphan_work_under_way(self):
+        for _ in range(5):
+            holder = self.holder()
+            holder.attach("vm")
+            memory = self.big_memory()
+            holder.store([describe("memory", "ram", 1)], [memory])
+            cpr.close(memory)
+            with self.daemon.stopped():
+                holder.kill()
+                self.terminate()
+            self.end_daemon()
+            self.daemon = Daemon()
+
+    def test_it_ends_clean_with_a_release_under_way_that_nobody_waits_for(self):
+        for _ in range(5):
+            with Client(self.daemon) as client:
+                client.attach("vm")
+                memory = self.big_memory()
+                client.store([describe("memory", "ram", 1)], [memory])
+                cpr.close(memory)
+                client.send(SESSION + "Release", oneway=True)
+                client.wait_until_received()
+            self.end_daemon()
+            self.daemon = Daemon()
+
+    def test_it_ends_clean_with_a_remove_under_way(self):
+        holder = self.holder()
+        holder.attach("vm")
+        memory = self.big_memory()
+        holder.store([describe("memory", "ram", 1)], [memory])
+        cpr.close(memory)
+        with self.daemon.stopped():
+            holder.start("call", 0, "Remove", {"kind": "memory", "name": "ram"})
+            cpr.time.sleep(0.05)
+            holder.kill()
+            self.terminate()
+        self.end_daemon()
+
+    def test_it_ends_clean_while_it_holds_much_and_many_are_connected(self):
+        clients = [self.client() for _ in range(50)]
+        for i, client in enumerate(clients):
+            client.attach(f"s{i}")
+            client.store([describe("eventfd", "e", 1, count=50)], cpr.eventfds(50))
+            client.store([describe("eventfd", "f", 2)], [cpr.eventfd()], continues=True)
+        monitor = self.client()
+        next(monitor.call_more("Monitor"))
+        self.end_daemon()
+        for client in (*clients, monitor):
+            with self.assertRaises(ConnectionError):
+                client.receive()
+
+    def test_sigint_ends_it_as_sigterm_does(self):
+        os.kill(self.daemon.pid, signal.SIGINT)
+        self.assertTrue(eventually(lambda: not self.daemon.is_alive()))
+        self.end_daemon()
+
+    def test_a_second_sigterm_does_no_harm(self):
+        client = self.client()
+        client.attach("vm")
+        with self.daemon.stopped():
+            self.terminate()
+            self.terminate()
+        self.assertTrue(eventually(lambda: "stopping" in self.daemon.log()))
+        self.end_daemon()
+
+    def test_what_would_be_lost_is_said_at_the_end(self):
+        client = self.client()
+        client.attach("vm")
+        client.store([describe("eventfd", "e", 1, count=3)], cpr.eventfds(3))
+        self.terminate()
+        self.assertTrue(
+            eventually(lambda: "1 sessions with 3 descriptors end with the daemon" in self.daemon.log())
+        )
+        self.end_daemon()

@@ -1,0 +1,607 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The life of a session: who may have it, when it passes on, and what an onlooker sees of it."""
+
+import os
+import signal
+import socket
+import time
+
+import cpr
+from cpr import Client, Closed, DaemonTest, Holder, VarlinkError, describe, eventually
+
+UID = os.getuid()
+
+
+class Session(DaemonTest):
+    def state(self, name="vm"):
+        """As Show tells it, which waits for what is under way; None if there is none."""
+        with Client(self.daemon) as client:
+            try:
+                return client.show(name)["session"]["state"]
+            except VarlinkError as error:
+                self.assertEqual(error.short, "NoSuchSession")
+                return None
+
+    def orphan(self, name="vm", kind="eventfd", fds=None):
+        """A session whose holder was killed; its descriptors."""
+        fds = fds or [cpr.eventfd()]
+        holder = self.holder()
+        holder.attach(name)
+        holder.store([describe(kind, "e", 1, count=len(fds))], fds)
+        holder.kill()
+        return fds
+
+    def test_attach_makes_a_session_that_is_active(self):
+        client = self.client()
+        self.assertEqual(client.attach("vm"), {"start": "new", "objects": 0})
+        session = client.sessions()[(UID, "vm")]
+        self.assertEqual(session["state"], "active")
+        self.assertEqual(session["holder"]["pid"], os.getpid())
+        self.assertEqual(session["objects"], [])
+        self.assertGreaterEqual(session["ageUsec"], 0)
+
+    def test_names_are_checked(self):
+        client = self.client()
+        for name in ("", "a" * 65, "a b", "a/b", "ä", "a\n", "../x"):
+            with self.refused("InvalidParameter"):
+                client.attach(name)
+        self.assertEqual(client.attach("aZ0:._@-" + "x" * 56)["start"], "new")
+
+    def test_a_connection_holds_one_session_and_a_process_several(self):
+        client, other = self.client(), self.client()
+        client.attach("a")
+        with self.refused("BadState"):
+            client.attach("b")
+        self.assertEqual(other.attach("b")["start"], "new")
+        self.assertEqual(sorted(client.sessions()), [(UID, "a"), (UID, "b")])
+
+    def test_a_session_is_busy_while_another_process_holds_it(self):
+        holder = self.holder()
+        holder.attach("vm")
+        with self.refused("Busy", str(holder.pid)) as caught:
+            self.client().attach("vm")
+        self.assertEqual(caught.exception.parameters["errno"], 16)
+        self.assertEqual(self.state(), "active")
+
+    def test_a_session_is_busy_on_a_second_connection_of_its_own_process(self):
+        first, second = self.client(), self.client()
+        first.attach("vm")
+        with self.refused("Busy"):
+            second.attach("vm")
+        first.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+
+    def test_a_living_holder_that_lost_its_connection_resumes(self):
+        fd = cpr.eventfd()
+        first = self.client()
+        first.attach("vm")
+        first.store([describe("eventfd", "e", 1)], [fd])
+        first.close()
+        with self.refused("Busy"):
+            other = self.holder()
+            other.attach("vm")
+        second = self.client()
+        self.assertEqual(second.attach("vm"), {"start": "resumed", "objects": 1})
+        self.assertEqual(self.state(), "active")
+        self.assertSameFiles(second.fetch_all()[0][1], [fd])
+
+    def test_a_lost_connection_orphans_nothing(self):
+        client = self.client()
+        client.attach("vm")
+        client.close()
+        time.sleep(0.1)
+        self.assertEqual(self.state(), "active")
+
+    def test_a_killed_holders_session_is_claimed_whole_by_another_process(self):
+        """kill -9, claim, restore, commit: every descriptor is the same open file, in order."""
+        holder = self.holder()
+        holder.attach("vm")
+        run_a, run_b = cpr.eventfds(5), cpr.eventfds(3)
+        memory, state, table = cpr.memfd(8192), cpr.state_memfd(b"hello"), cpr.make_table()
+        objects = [
+            describe("memory", "ram", 7, 0),
+            describe("eventfd", "msix", 3, 1, count=5, irqIndex=2, irqAction=0, device="0000:01:00.0"),
+            describe("table", "s0", 9, 6),
+            describe("eventfd", "msix", 3, 7, first=10, count=3, irqIndex=2, irqAction=0),
+            describe("state", "pci", 4, 10),
+        ]
+        holder.store(objects, [memory, *run_a, table, *run_b, state])
+        self.assertEqual(self.state(), "active")
+        holder.kill()
+        self.assertEqual(self.state(), "orphaned")
+
+        client = self.client()
+        self.assertEqual(client.attach("vm"), {"start": "claimed", "objects": 4})
+        self.assertEqual(self.state(), "restoring")
+        held = client.fetch_all()
+        self.assertEqual(
+            [(o["kind"], o["name"], o["id"], o.get("first"), o.get("count")) for o, _ in held],
+            [
+                ("memory", "ram", 7, None, None),
+                ("eventfd", "msix", 3, 0, 5),
+                ("eventfd", "msix", 3, 10, 3),
+                ("table", "s0", 9, None, None),
+                ("state", "pci", 4, None, None),
+            ],
+        )
+        self.assertEqual(held[1][0]["irqIndex"], 2)
+        self.assertEqual(held[1][0]["irqAction"], 0)
+        self.assertEqual(held[1][0]["device"], "0000:01:00.0")
+        self.assertEqual((held[0][0]["size"], held[4][0]["size"]), (8192, 5))
+        fds = [fd for _, item in held for fd in item]
+        self.assertSameFiles(fds, [memory, *run_a, *run_b, table, state])
+        self.assertEqual(client.call("Commit")[0], {})
+        self.assertEqual(self.state(), "active")
+        self.assertEqual(client.call("Commit")[0], {})
+        self.assertEqual(len(client.fetch_all()), 5)
+
+    def test_a_claimant_that_dies_leaves_an_orphan_that_another_claims(self):
+        fds = self.orphan()
+        for _ in range(3):
+            holder = self.holder()
+            self.assertEqual(holder.attach("vm")["start"], "claimed")
+            holder.call("Fetch", {"cursor": 0})
+            holder.kill()
+            self.assertEqual(self.state(), "orphaned")
+        client = self.client()
+        client.attach("vm")
+        self.assertSameFiles(client.fetch_all()[0][1], fds)
+
+    def test_an_empty_session_ends_with_its_holder(self):
+        holder = self.holder()
+        holder.attach("vm")
+        self.assertEqual(self.state(), "active")
+        holder.kill()
+        self.assertTrue(eventually(lambda: self.state() is None))
+        self.assertIdle()
+        self.assertEqual(self.client().attach("vm")["start"], "new")
+
+    def test_of_two_processes_that_race_for_an_orphan_exactly_one_wins(self):
+        fds = self.orphan()
+        racers = []
+        for turn in range(50):
+            while len(racers) < 2:
+                racer = self.holder()
+                racer.connect()
+                racer.connected = True
+                racers.append(racer)
+            if turn % 2:
+                with self.daemon.stopped():  # both are there when it looks
+                    for racer in racers:
+                        racer.start("call", 0, "Attach", {"name": "vm"})
+                    time.sleep(0.01)
+            else:
+                for racer in racers:
+                    racer.start("call", 0, "Attach", {"name": "vm"})
+            won, lost = [], []
+            for racer in racers:
+                try:
+                    self.assertEqual(racer.finish()[0]["start"], "claimed")
+                    won.append(racer)
+                except VarlinkError as error:
+                    self.assertEqual(error.short, "Busy")
+                    lost.append(racer)
+            self.assertEqual((len(won), len(lost)), (1, 1), f"in turn {turn}")
+            won[0].kill()
+            racers = lost
+        client = self.client()
+        self.assertEqual(client.attach("vm")["start"], "claimed")
+        self.assertSameFiles(client.fetch_all()[0][1], fds)
+
+    def test_a_child_that_keeps_the_socket_does_not_hide_the_death(self):
+        holder = self.holder()
+        holder.attach("vm")
+        fd = cpr.eventfd()
+        holder.store([describe("eventfd", "e", 1)], [fd])
+        child = holder.fork()
+        self.addCleanup(os.kill, child, signal.SIGKILL)
+        holder.kill()
+        self.assertTrue(eventually(lambda: self.state() == "orphaned"))
+        client = self.client()
+        self.assertEqual(client.attach("vm")["start"], "claimed")
+        self.assertSameFiles(client.fetch_all()[0][1], [fd])
+
+    def hold_and_fork(self, method, parameters, ready, go):
+        """In a process of its own, which is killed when it says that it is ready."""
+        client = Client(self.daemon)
+        client.attach("vm")
+        client.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        if os.fork() == 0:
+            os.read(go, 1)
+            try:
+                client.send("io.vfiocpr.Session." + method, parameters, more=True)
+                client.receive()
+            except (OSError, VarlinkError):
+                os.write(ready, b"c")
+            else:
+                os.write(ready, b"a")
+            os._exit(0)
+        os.write(ready, b"r")
+        signal.pause()
+
+    def test_a_dead_holders_socket_is_of_no_use_to_its_child(self):
+        """A child that calls on its dead parent's connection does no harm."""
+        self.orphan("other")
+        for method, parameters in (
+            ("List", {}),
+            ("Show", {"name": "vm"}),
+            ("Release", {"name": "vm"}),
+            ("Store", {"objects": []}),
+            ("Monitor", {}),
+        ):
+            ready, go = os.pipe(), os.pipe()
+            parent = os.fork()
+            if parent == 0:
+                try:
+                    self.hold_and_fork(method, parameters, ready[1], go[0])
+                finally:
+                    os._exit(1)
+            self.assertEqual(os.read(ready[0], 1), b"r")
+            with self.daemon.stopped():
+                os.kill(parent, signal.SIGKILL)
+                os.waitpid(parent, 0)
+                os.write(go[1], b"x")
+                time.sleep(0.05)  # the child's call and the death are there together
+            self.assertIn(os.read(ready[0], 1), (b"c", b"a"))
+            for fd in (*ready, *go):
+                os.close(fd)
+            with Client(self.daemon) as client:
+                # Only a Release may have had its way: the child is of the owner's uid.
+                if method != "Release" or self.state():
+                    self.assertEqual(self.state(), "orphaned")
+                    client.call("Release", {"name": "vm"})
+                client.show("other")
+        with Client(self.daemon) as client:
+            client.call("Release", {"name": "other"})
+        self.assertIdle()
+
+    def test_only_the_holders_connection_can_change_a_session(self):
+        client, other = self.client(), self.client()
+        client.attach("vm")
+        for method, parameters in (
+            ("Store", {"objects": []}),
+            ("Fetch", {"cursor": 0}),
+            ("Remove", {"kind": "eventfd", "name": "e"}),
+            ("Commit", {}),
+            ("Release", {}),
+        ):
+            with self.refused("NotHolder"):
+                other.call(method, parameters)
+        self.assertEqual(self.state(), "active")
+
+    def test_a_resumed_connection_has_lost_its_rights(self):
+        first = self.client()
+        first.attach("vm")
+        child = self.holder()  # has no copy of first's socket
+        keep = first.socket.dup()
+        self.addCleanup(keep.close)
+        first.socket.shutdown(socket.SHUT_WR)
+        second = self.client()
+        self.assertEqual(second.attach("vm")["start"], "resumed")
+        with self.assertRaises(ConnectionError):
+            first.receive()
+        self.assertEqual(second.fetch_all(), [])
+        child.kill()
+
+    def test_release_closes_everything_and_ends_the_session(self):
+        client, other = self.client(), self.client()
+        client.attach("vm")
+        client.store([describe("eventfd", "e", 1, count=10)], cpr.eventfds(10))
+        self.assertEqual(client.call("Release")[0], {})
+        self.assertEqual(client.sessions(), {})
+        with self.refused("NotHolder"):
+            client.call("Fetch", {"cursor": 0})
+        client.close()
+        self.assertEqual(other.attach("vm"), {"start": "new", "objects": 0})
+        other.close()
+
+    def test_release_by_name_ends_an_orphan_and_a_held_session(self):
+        self.orphan("orphan")
+        holder = self.holder()
+        holder.attach("held")
+        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        client = self.client()
+        for name in ("orphan", "held"):
+            self.assertEqual(client.call("Release", {"name": name})[0], {})
+            with self.refused("NoSuchSession"):
+                client.show(name)
+        with self.refused("NotHolder"):
+            holder.call("Commit")
+        holder.kill()
+        self.assertIdle(2)
+
+    def test_release_of_a_session_that_is_not_there_is_told(self):
+        with self.refused("NoSuchSession", "vfio-cprctl list"):
+            self.client().call("Release", {"name": "none"})
+
+    def test_two_releases_of_one_session_are_both_answered(self):
+        clients = [self.client() for _ in range(4)]
+        self.orphan(fds=cpr.eventfds(200))
+        with self.daemon.stopped():
+            for client in clients:
+                client.send("io.vfiocpr.Session.Release", {"name": "vm"})
+        answers = []
+        for client in clients:
+            try:
+                answers.append(client.receive()[0])
+            except VarlinkError as error:
+                answers.append(error.short)
+        self.assertIn({}, answers)
+        for answer in answers:
+            self.assertIn(answer, ({}, "NoSuchSession"))
+
+    def test_attach_during_a_release_gets_a_new_session(self):
+        first, second = self.client(), self.client()
+        memory = cpr.memfd(64 << 20)
+        os.pwrite(memory, b"x" * (64 << 20), 0)  # takes its time to be freed
+        self.orphan("vm", "memory", [memory])
+        cpr.close(memory)
+        with self.daemon.stopped():
+            first.send("io.vfiocpr.Session.Release", {"name": "vm"})
+            second.send("io.vfiocpr.Session.Attach", {"name": "vm"})
+        self.assertEqual(first.receive()[0], {})
+        try:
+            self.assertIn(second.receive()[0]["start"], ("new", "claimed"))
+        except Closed:
+            self.fail("no answer")
+
+    def test_a_holder_that_dies_during_its_release_leaves_nothing(self):
+        holder = self.holder()
+        holder.attach("vm")
+        holder.store([describe("eventfd", "e", 1, count=200)], cpr.eventfds(200))
+        with self.daemon.stopped():
+            holder.start("call", 0, "Release", {})
+            time.sleep(0.05)
+            holder.kill()
+        self.assertTrue(eventually(lambda: self.state() in (None, "orphaned")))
+        client = self.client()
+        if self.state() == "orphaned":  # the death was seen first
+            client.call("Release", {"name": "vm"})
+        self.assertIdle(2)
+
+    def test_remove_closes_one_object_and_no_other(self):
+        client = self.client()
+        client.attach("vm")
+        fds = cpr.eventfds(3)
+        client.store([describe("eventfd", f"e{i}", i + 1, i) for i in range(3)], fds)
+        before = self.daemon.fds()
+        self.assertEqual(client.call("Remove", {"kind": "eventfd", "name": "e1"})[0], {})
+        self.assertEqual(self.daemon.fds(), before - 1)
+        held = client.fetch_all()
+        self.assertEqual([o["name"] for o, _ in held], ["e0", "e2"])
+        self.assertSameFiles([f[0] for _, f in held], [fds[0], fds[2]])
+        for kind, name in (("eventfd", "e1"), ("memory", "e0"), ("thing", "e0")):
+            with self.refused("NoSuchObject"):
+                client.call("Remove", {"kind": kind, "name": name})
+        # Its name and id are free again.
+        client.store([describe("memory", "e1", 2)], [cpr.memfd()])
+
+    def test_a_connection_lost_during_a_remove_does_no_harm(self):
+        holder = self.holder()
+        holder.attach("vm")
+        holder.store([describe("eventfd", "e", 1, 0), describe("eventfd", "f", 2, 1)], cpr.eventfds(2))
+        with self.daemon.stopped():
+            holder.start("send", 0, "io.vfiocpr.Session.Remove", {"kind": "eventfd", "name": "e"})
+            holder.finish()
+            holder.kill()
+        self.assertEqual(self.client().show("vm")["session"]["state"], "orphaned")
+        self.client().call("Release", {"name": "vm"})
+
+
+class View(DaemonTest):
+    """List, Show, Mappings, Monitor and Status follow each step, and change nothing."""
+
+    def test_interrupts_that_wait_are_counted_and_not_consumed(self):
+        holder = self.holder()
+        holder.attach("vm")
+        fds = cpr.eventfds(20)
+        holder.store([describe("eventfd", "msix", 1, count=20)], fds)
+        client = self.client()
+        self.assertEqual(client.show("vm")["pending"], [])
+        os.eventfd_write(fds[3], 1)
+        os.eventfd_write(fds[19], 26)  # 1a in fdinfo
+        want = [
+            {"object": "msix", "vector": 3, "count": 1},
+            {"object": "msix", "vector": 19, "count": 26},
+        ]
+        for _ in range(3):
+            self.assertEqual(client.show("vm")["pending"], want)
+            self.assertEqual(client.sessions()[(UID, "vm")]["pendingInterrupts"], 27)
+        holder.kill()
+        self.assertEqual(client.show("vm")["pending"], want)
+        client.attach("vm")
+        client.fetch_all()
+        self.assertEqual(os.eventfd_read(fds[3]), 1)
+        self.assertEqual(os.eventfd_read(fds[19]), 26)
+        self.assertEqual(client.show("vm")["pending"], [])
+
+    def test_a_full_eventfd_is_told_as_the_largest_number(self):
+        client = self.client()
+        client.attach("vm")
+        fds = cpr.eventfds(2)
+        client.store([describe("eventfd", "e", 1, count=2)], fds)
+        for fd in fds:
+            os.eventfd_write(fd, 2**64 - 2)
+        self.assertEqual([p["count"] for p in client.show("vm")["pending"]], [2**63 - 1] * 2)
+        self.assertEqual(client.sessions()[(UID, "vm")]["pendingInterrupts"], 2**63 - 1)
+
+    def test_the_daemon_leaves_the_flags_of_an_eventfd_alone(self):
+        fd = cpr.track(os.eventfd(0, 0))
+        flags = cpr.fcntl.fcntl(fd, cpr.fcntl.F_GETFL)
+        client = self.client()
+        client.attach("vm")
+        client.store([describe("eventfd", "e", 1)], [fd])
+        client.show("vm")
+        client.fetch_all()
+        self.assertEqual(cpr.fcntl.fcntl(fd, cpr.fcntl.F_GETFL), flags)
+
+    def test_show_and_status_tell_what_is_held_at_each_step(self):
+        holder = self.holder()
+        client = self.client()
+        holder.attach("vm")
+        table = cpr.make_table(
+            [
+                {"iova": 0x1000, "size": 0x2000, "object": 2},
+                {"iova": 0x100000, "size": 0x1000, "offset": 0x3000, "object": 99, "prot": 1},
+                {"state": cpr.FREE},
+                {"iova": 0x200000, "size": 0x1000, "object": 2, "state": cpr.UNMAPPING, "prot": 2},
+            ],
+            slots=16,
+        )
+        holder.store(
+            [
+                describe("table", "s0", 1, 0, ioasId=5),
+                describe("memory", "ram", 2, 1),
+                describe("eventfd", "e", 3, 2, first=2, count=2),
+            ],
+            [table, cpr.memfd(4096), *cpr.eventfds(2)],
+        )
+        for state in ("active", "orphaned", "restoring", "active"):
+            if state == "orphaned":
+                holder.kill()
+            elif state == "restoring":
+                other = self.holder()
+                other.attach("vm")
+            elif other_step := state == "active" and holder.dead:
+                self.assertTrue(other_step)
+                other.call("Commit")
+            shown = client.show("vm")
+            session = shown["session"]
+            self.assertEqual(session["state"], state)
+            self.assertEqual((session["mappings"], session["uid"]), (3, UID))
+            self.assertEqual(
+                {o["kind"]: o["count"] for o in session["objects"]},
+                {"table": 1, "memory": 1, "eventfd": 2},
+            )
+            if state == "orphaned":
+                self.assertIsNone(session.get("holder"))
+            else:
+                self.assertEqual(session["holder"]["pid"], (other if holder.dead else holder).pid)
+            self.assertEqual(
+                [(o["id"], o["kind"], o.get("first"), o.get("count")) for o in shown["objects"]],
+                [(1, "table", None, None), (2, "memory", None, None), (3, "eventfd", 2, 2)],
+            )
+            self.assertTrue(all("firstFileDescriptor" not in o for o in shown["objects"]))
+            (space,) = shown["spaces"]
+            self.assertEqual(
+                (space["name"], space["backend"], space["ioasId"], space["mappings"], space["bytes"]),
+                ("s0", "iommufd", 5, 3, 0x4000),
+            )
+            status = client.call("Status")[0]
+            self.assertEqual(status["sessions"], 1)
+            self.assertEqual(status["orphans"], state == "orphaned")
+            mappings = client.call("Mappings", {"name": "vm", "space": "s0"})[0]
+            self.assertNotIn("next", mappings)
+            self.assertEqual(
+                mappings["mappings"],
+                [
+                    {
+                        "iova": "0x1000",
+                        "size": "0x2000",
+                        "offset": "0x0",
+                        "object": "ram",
+                        "prot": "read-write",
+                        "state": "mapped",
+                    },
+                    {
+                        "iova": "0x100000",
+                        "size": "0x1000",
+                        "offset": "0x3000",
+                        "object": None,
+                        "prot": "read",
+                        "state": "mapped",
+                    },
+                    {
+                        "iova": "0x200000",
+                        "size": "0x1000",
+                        "offset": "0x0",
+                        "object": "ram",
+                        "prot": "write",
+                        "state": "unmapping",
+                    },
+                ],
+            )
+
+    def test_many_mappings_come_in_parts_each_once(self):
+        client = self.client()
+        client.attach("vm")
+        entries = [{"iova": i * 8192, "object": 1} for i in range(2500)]
+        client.store([describe("table", "s0", 1)], [cpr.make_table(entries, slots=4000)])
+        seen, cursor, parts = [], None, 0
+        while parts == 0 or cursor is not None:
+            answer = client.call("Mappings", {"name": "vm", "space": "s0", "cursor": cursor})[0]
+            seen += [int(mapping["iova"], 16) for mapping in answer["mappings"]]
+            cursor = answer.get("next")
+            parts += 1
+        self.assertEqual(seen, [entry["iova"] for entry in entries])
+        self.assertGreater(parts, 1)
+        for cursor in (2500, 4000, 2**31, 2**62):
+            answer = client.call("Mappings", {"name": "vm", "space": "s0", "cursor": cursor})[0]
+            self.assertEqual(answer, {"mappings": []})
+        for bad in ({"space": "s1"}, {"space": "s0", "cursor": -1}):
+            with self.refused("NoSuchObject"):
+                client.call("Mappings", {"name": "vm", **bad})
+
+    def test_a_monitor_is_told_of_each_step(self):
+        holder = self.holder()
+        holder.attach("before")
+        events = self.client().call_more("Monitor")
+        one = self.client().call_more("Monitor", {"name": "vm"})
+
+        def next_of(stream):
+            event = next(stream)["events"]
+            return [(e["event"], e["name"], e["state"]) for e in event]
+
+        self.assertEqual(next_of(events), [("present", "before", "active")])
+        self.assertEqual(next_of(one), [])
+        a, b, client = self.holder(), self.holder(), self.client()
+        a.attach("vm")
+        a.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        a.kill()
+        client.show("vm")
+        b.attach("vm")
+        b.call("Commit")
+        b.call("Remove", {"kind": "eventfd", "name": "e"})
+        client.call("Release", {"name": "vm"})
+        holder.call("Release")
+        want = [
+            ("created", "active"),
+            ("changed", "active"),
+            ("orphaned", "orphaned"),
+            ("restoring", "restoring"),
+            ("active", "active"),
+            ("changed", "active"),
+            ("released", "releasing"),
+        ]
+        for event, state in want:
+            self.assertEqual(next_of(events), [(event, "vm", state)])
+            self.assertEqual(next_of(one), [(event, "vm", state)])
+        self.assertEqual(next_of(events), [("released", "before", "releasing")])
+
+    def test_monitors_that_leave_are_noticed_though_nothing_happens(self):
+        for _ in range(20):
+            with Client(self.daemon) as client:
+                next(client.call_more("Monitor"))
+        self.assertIdle()
+
+    def test_a_monitor_that_sends_more_is_left_alone_or_cut_off(self):
+        for data, fds in (
+            (b'{"method":"org.varlink.service.GetInfo"}\0', ()),
+            (b"garbage\0", ()),
+            (b"half", ()),
+            (b"x\0", [cpr.eventfd()]),
+            (b"x\0", cpr.eventfds(253)),
+        ):
+            client = self.client()
+            next(client.call_more("Monitor"))
+            client.send_raw(data, fds)
+            holder = self.holder()
+            holder.attach("vm")
+            holder.call("Release")
+            holder.kill()
+            client.close()
+        # The next event at the latest tells the daemon that they are gone.
+        other = self.client()
+        other.attach("vm")
+        other.call("Release")
+        other.close()
+        self.assertIdle()

@@ -1,0 +1,515 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Storing: what is taken, what is refused, and that a refusal loses and leaks nothing."""
+
+import ctypes
+import errno
+import os
+import select
+import socket
+import tempfile
+
+import cpr
+from cpr import SESSION, Client, DaemonTest, describe
+
+KINDS = ("container", "group", "device", "iommufd", "memory", "eventfd", "table", "state")
+
+
+class StoreTest(DaemonTest):
+    """One holder with one session that holds an eventfd, to be intact in the end."""
+
+    def setUp(self):
+        super().setUp()
+        self.kept = cpr.eventfd()
+        self.vm = self.client()
+        self.vm.attach("vm")
+        self.vm.store([describe("eventfd", "kept", 1000)], [self.kept])
+        self.base = self.daemon.fds() - self.idle_fds
+
+    def assertIntact(self):
+        """Nothing but that eventfd is held, it is the same file, and no descriptor is left over."""
+        held = self.vm.fetch_all()
+        self.assertEqual([o["name"] for o, _ in held], ["kept"])
+        self.assertSameFiles(held[0][1], [self.kept])
+        self.assertIdle(self.base)
+
+
+class Store(StoreTest):
+    def test_up_to_253_descriptors_come_in_one_message(self):
+        for n in (1, 252, 253):
+            fds = cpr.eventfds(n)
+            self.vm.store([describe("eventfd", f"run{n}", n, count=n)], fds)
+            held = self.vm.fetch_all()
+            back = [fd for o, item in held for fd in item if o["name"] == f"run{n}"]
+            self.assertSameFiles(back, fds)
+            self.vm.call("Remove", {"kind": "eventfd", "name": f"run{n}"})
+        self.assertIntact()
+
+    def test_the_kernel_lets_no_more_than_253_into_a_message(self):
+        fds = cpr.eventfds(254)
+        for control in ([fds], [fds[:253], fds[253:]]):
+            with self.assertRaises(OSError) as caught:
+                self.vm.socket.sendmsg(
+                    [b"x"],
+                    [
+                        (socket.SOL_SOCKET, socket.SCM_RIGHTS, cpr.array.array("i", part))
+                        for part in control
+                    ],
+                )
+            self.assertEqual(caught.exception.errno, errno.EINVAL)
+        self.assertIntact()
+
+    def test_descriptors_in_two_control_messages_are_one_list(self):
+        fds = cpr.eventfds(5)
+        message = cpr.encode(SESSION + "Store", {"objects": [describe("eventfd", "e", 1, count=5)]})
+        self.vm.socket.sendmsg(
+            [message],
+            [
+                (socket.SOL_SOCKET, socket.SCM_RIGHTS, cpr.array.array("i", part))
+                for part in (fds[:2], fds[2:])
+            ],
+        )
+        self.assertEqual(self.vm.receive()[0], {})
+        self.assertSameFiles(self.vm.fetch_all()[1][1], fds)
+
+    def test_253_objects_come_in_one_message(self):
+        fds = cpr.eventfds(253)
+        self.vm.store([describe("eventfd", f"e{i}", i + 1, i) for i in range(253)], fds)
+        held = self.vm.fetch_all()[1:]
+        self.assertEqual([o["name"] for o, _ in held], [f"e{i}" for i in range(253)])
+        self.assertSameFiles([item[0] for _, item in held], fds)
+
+    def test_2048_vectors_come_in_batches_and_go_back_in_order(self):
+        fds = cpr.eventfds(2048)
+        for first in range(0, 2048, 253):
+            part = fds[first : first + 253]
+            item = describe("eventfd", "msix", 1, first=first, count=len(part), irqIndex=2)
+            self.vm.store([item], part, continues=first + 253 < 2048)
+        session = self.vm.show("vm")["session"]
+        self.assertEqual(session["objects"], [{"kind": "eventfd", "count": 2049}])
+        held = self.vm.fetch_all()
+        runs = [(o["first"], o["count"]) for o, _ in held if o["name"] == "msix"]
+        self.assertEqual(sum(count for _, count in runs), 2048)
+        self.assertEqual([first for first, _ in runs], sorted(first for first, _ in runs))
+        self.assertLessEqual(len(held), 1 + 9 + 1)
+        self.assertSameFiles([fd for o, i in held if o["name"] == "msix" for fd in i], fds)
+
+    def test_a_batch_takes_effect_only_when_finished(self):
+        self.vm.store([describe("eventfd", "a", 1)], [cpr.eventfd()], continues=True)
+        self.vm.store([describe("eventfd", "b", 2)], [cpr.eventfd()], continues=True)
+        self.assertEqual(len(self.vm.show("vm")["objects"]), 1)
+        self.assertEqual(len(self.vm.fetch_all()), 1)
+        self.vm.store([])
+        self.assertEqual([o["name"] for o, _ in self.vm.fetch_all()], ["kept", "a", "b"])
+
+    def test_an_unfinished_batch_goes_with_its_connection(self):
+        self.vm.store([describe("eventfd", "a", 1, count=253)], cpr.eventfds(253), continues=True)
+        self.vm.close()
+        self.vm = self.client()
+        self.assertEqual(self.vm.attach("vm"), {"start": "resumed", "objects": 1})
+        # The new connection's pidfd is its own; the first one's is the holder's.
+        self.base += 1
+        self.assertIntact()
+
+    def test_an_unfinished_batch_goes_with_its_process(self):
+        holder = self.holder()
+        holder.attach("other")
+        holder.store([describe("eventfd", "a", 1)], [cpr.eventfd()])
+        holder.store([describe("eventfd", "b", 2, count=9)], cpr.eventfds(9), continues=True)
+        holder.kill()
+        self.assertEqual([o["name"] for o in self.vm.show("other")["objects"]], ["a"])
+        self.vm.call("Release", {"name": "other"})
+        self.assertIntact()
+
+    def test_a_batch_with_one_bad_message_is_dropped_whole(self):
+        for bad in (
+            ([describe("eventfd", "c", 3)], []),
+            ([describe("memory", "c", 3)], [cpr.eventfd()]),
+            ([describe("eventfd", "c", 2)], [cpr.eventfd()]),
+            ({}, [cpr.eventfd()]),
+            ("x", []),
+        ):
+            self.vm.store([describe("eventfd", "b", 2)], [cpr.eventfd()], continues=True)
+            with self.assertRaises(cpr.VarlinkError):
+                self.vm.store(*bad)
+            self.vm.store([])
+            self.assertIntact()
+
+    def test_storing_the_same_again_is_success_and_changes_nothing(self):
+        fds = cpr.eventfds(4)
+        memory, table = cpr.memfd(), cpr.make_table()
+        objects = [
+            describe("eventfd", "e", 1, 0, count=4),
+            describe("memory", "ram", 2, 4),
+            describe("table", "s0", 3, 5),
+        ]
+        self.vm.store(objects, [*fds, memory, table])
+        before = self.daemon.fds()
+        self.vm.store(objects, [*fds, memory, table])
+        self.vm.store([describe("eventfd", "e", 1, first=1, count=2)], fds[1:3])
+        self.vm.store(objects, [os.dup(fd) for fd in fds] + [memory, table])
+        self.assertTrue(cpr.eventually(lambda: self.daemon.fds() == before))
+        held = self.vm.fetch_all()
+        self.assertSameFiles([fd for _, i in held[1:] for fd in i], [*fds, memory, table])
+
+    def test_another_file_under_a_held_name_already_exists(self):
+        memory, other = cpr.memfd(), cpr.memfd()
+        self.vm.store([describe("memory", "ram", 2)], [memory])
+        # A second open description of the same memory is another file too.
+        again = cpr.track(os.open(f"/proc/self/fd/{memory}", os.O_RDWR | os.O_CLOEXEC))
+        for fd in (other, again):
+            with self.refused("AlreadyExists", "ram"):
+                self.vm.store([describe("memory", "ram", 2)], [fd])
+        with self.refused("AlreadyExists"):
+            self.vm.store([describe("eventfd", "kept", 1000)], [cpr.eventfd()])
+        with self.refused("AlreadyExists"):
+            both = [describe("eventfd", "twice", 5, 0), describe("eventfd", "twice", 5, 1)]
+            self.vm.store(both, cpr.eventfds(2))
+        self.assertSameFiles(self.vm.fetch_all()[1][1], [memory])
+        self.vm.call("Remove", {"kind": "memory", "name": "ram"})
+        self.assertIntact()
+
+    def test_ids_are_unique_and_stay_with_their_object(self):
+        with self.refused("AlreadyExists", "1000"):
+            self.vm.store([describe("memory", "ram", 1000)], [cpr.memfd()])
+        with self.refused("AlreadyExists"):
+            self.vm.store([describe("eventfd", "kept", 999)], [self.kept])
+        with self.refused("AlreadyExists"):
+            both = [describe("memory", "a", 5, 0), describe("memory", "b", 5, 1)]
+            self.vm.store(both, [cpr.memfd(), cpr.memfd()])
+        self.assertIntact()
+        # A name is unique for its kind only.
+        self.vm.store([describe("memory", "kept", 5)], [cpr.memfd()])
+        self.assertEqual(len(self.vm.fetch_all()), 2)
+
+    def test_the_descriptors_must_be_exactly_those_named(self):
+        two = cpr.eventfds(2)
+        e = lambda *a, **k: describe("eventfd", *a, **k)
+        for objects, fds in (
+            ([e("a", 1, 0)], []),
+            ([e("a", 1, 1)], two[:1]),
+            ([e("a", 1, 0, count=2)], two[:1]),
+            ([e("a", 1, 0, count=254)], two),
+            ([e("a", 1, 0)], two),
+            ([e("a", 1, 1)], two),
+            ([], two),
+            ([e("a", 1, 0), e("b", 2, 0)], two),
+            ([e("a", 1, 0, count=2), e("b", 2, 1)], two),
+            ([e("a", 1, -1)], two[:1]),
+            ([e("a", 1, -(2**63))], two[:1]),
+            ([e("a", 1, 2**63 - 1)], two[:1]),
+            ([e("a", 1, 253)], two[:1]),
+            ([e("a", 1, 254)], two[:1]),
+            ([{"id": 1, "kind": "eventfd", "name": "a"}], two[:1]),
+            ([{"id": 1, "kind": "eventfd", "name": "a"}], []),
+        ):
+            with self.subTest(objects=objects, fds=len(fds)):
+                with self.refused("InvalidParameter"):
+                    self.vm.store(objects, fds)
+        self.assertIntact()
+
+    def test_runs_out_of_bounds_are_refused(self):
+        big = 2**63 - 1
+        for first, count in (
+            (-1, 1),
+            (0, 0),
+            (0, -1),
+            (0, 65537),
+            (65536, 1),
+            (65535, 2),
+            (big, 1),
+            (1, big),
+            (big, big),
+            (0, big),
+            (-big, big),
+            (-big - 1, 1),
+        ):
+            with self.subTest(first=first, count=count):
+                with self.refused("InvalidParameter"):
+                    self.vm.store(
+                        [describe("eventfd", "a", 1, first=first, count=count)], [cpr.eventfd()]
+                    )
+                with self.refused("InvalidParameter"):
+                    self.vm.store(
+                        [describe("eventfd", "a", 1, 1, first=first, count=count)], cpr.eventfds(2)
+                    )
+        self.assertIntact()
+
+    def test_only_eventfds_come_in_runs(self):
+        for fields in ({"count": 2}, {"first": 1, "count": 2}):
+            with self.refused("InvalidParameter"):
+                self.vm.store([describe("memory", "m", 1, **fields)], [cpr.memfd(), cpr.memfd()])
+        with self.refused("InvalidParameter"):
+            self.vm.store([describe("state", "m", 1, first=1)], [cpr.state_memfd()])
+        self.assertIntact()
+
+    def test_gaps_can_be_filled_later_and_come_back_as_gaps(self):
+        a, b, c = cpr.eventfds(2), cpr.eventfds(1), cpr.eventfds(2)
+        self.vm.store([describe("eventfd", "v", 1, first=7, count=2)], a)
+        self.vm.store([describe("eventfd", "v", 1, first=3)], b)
+        held = self.vm.fetch_all()[1:]
+        self.assertEqual([(o["first"], o["count"]) for o, _ in held], [(3, 1), (7, 2)])
+        self.assertSameFiles([fd for _, i in held for fd in i], [*b, *a])
+        self.vm.store([describe("eventfd", "v", 1, first=4, count=2)], c)
+        held = self.vm.fetch_all()[1:]
+        self.assertEqual([(o["first"], o["count"]) for o, _ in held], [(3, 3), (7, 2)])
+        self.assertSameFiles([fd for _, i in held for fd in i], [*b, *c, *a])
+
+    def test_malformed_objects_are_refused(self):
+        good = describe("eventfd", "a", 1)
+        for change in (
+            {"id": 0},
+            {"id": -1},
+            {"id": 2**32},
+            {"id": "1"},
+            {"id": 1.5},
+            {"kind": "socket"},
+            {"kind": ""},
+            {"kind": 3},
+            {"name": ""},
+            {"name": "x" * 256},
+            {"name": "a\nb"},
+            {"name": "a\x1b[31m"},
+            {"name": "a\u009b"},
+            {"name": 5},
+            {"name": None},
+            {"device": ""},
+            {"device": "a\tb"},
+            {"space": "x" * 256},
+            {"first": "0"},
+            {"count": []},
+            {"irqIndex": "msix"},
+            {"unknown": 1},
+            {"firstFileDescriptor": True},
+        ):
+            with self.subTest(**change):
+                with self.refused("InvalidParameter"):
+                    self.vm.store([{**good, **change}], [cpr.eventfd()])
+        for objects in ([1], ["x"], [[good]], [None], good, 7, None):
+            with self.subTest(objects=objects):
+                with self.refused("InvalidParameter"):
+                    self.vm.store(objects, [cpr.eventfd()])
+        self.assertIntact()
+
+    def test_names_may_be_any_printable_text(self):
+        for i, name in enumerate(("x" * 255, "Gerät 7 – 日本", '"\\/', " ", "%s%n", "../../etc")):
+            self.vm.store([describe("eventfd", name, i + 1)], [cpr.eventfd()])
+            self.assertEqual(self.vm.fetch_all()[-1][0]["name"], name)
+            self.vm.call("Remove", {"kind": "eventfd", "name": name})
+        self.assertIntact()
+
+    def test_a_state_is_replaced_by_the_next_of_its_name(self):
+        self.vm.store([describe("state", "pci", 1)], [cpr.state_memfd(b"old")])
+        before = self.daemon.fds()
+        new = cpr.state_memfd(b"newer")
+        self.vm.store([describe("state", "pci", 1)], [new])
+        (_, (_, fds)) = held = self.vm.fetch_all()
+        self.assertEqual(held[1][0]["size"], 5)
+        self.assertEqual(os.pread(fds[0], 99, 0), b"newer")
+        self.assertSameFiles(fds, [new])
+        self.assertTrue(cpr.eventually(lambda: self.daemon.fds() == before))
+        # Under another id too, if that is free; and within a batch.
+        self.vm.store([describe("state", "pci", 2)], [cpr.state_memfd(b"third")])
+        self.vm.store([describe("state", "pci", 2)], [cpr.state_memfd(b"4th")], continues=True)
+        self.vm.store([describe("state", "pci", 2)], [cpr.state_memfd(b"fifth!")])
+        ((_, _), (item, (fd,))) = self.vm.fetch_all()
+        self.assertEqual((item["id"], os.pread(fd, 99, 0)), (2, b"fifth!"))
+        with self.refused("AlreadyExists"):
+            self.vm.store([describe("state", "pci", 1000)], [cpr.state_memfd(b"x")])
+        self.vm.call("Remove", {"kind": "state", "name": "pci"})
+        self.assertIntact()
+
+    def test_memory_is_sealed_against_shrinking(self):
+        memory = cpr.memfd(8192)
+        self.vm.store([describe("memory", "ram", 1)], [memory])
+        with self.assertRaises(PermissionError):
+            os.ftruncate(memory, 4096)
+
+    def test_storing_needs_a_session(self):
+        other = self.client()
+        with self.refused("NotHolder"):
+            other.store([describe("eventfd", "a", 1)], [cpr.eventfd()])
+        other.close()
+        self.assertIntact()
+
+    def test_a_fetch_from_any_cursor_is_harmless(self):
+        self.vm.store([describe("eventfd", "e", 1, count=10)], cpr.eventfds(10))
+        for cursor in (5, 11, 12, 2**31, 2**32, 2**63 - 1):
+            answer, fds = self.vm.call("Fetch", {"cursor": cursor})
+            self.assertEqual(len(fds), max(0, 11 - cursor))
+            self.assertNotIn("next", answer)
+        for cursor in (-1, -(2**63)):
+            with self.refused("InvalidParameter"):
+                self.vm.call("Fetch", {"cursor": cursor})
+        self.vm.call("Remove", {"kind": "eventfd", "name": "e"})
+        self.assertIntact()
+
+
+class WrongKinds(StoreTest):
+    """Descriptors that are not what they are said to be, or that nobody may have held."""
+
+    def refuse(self, fd, kinds=KINDS, contains=""):
+        for kind in kinds:
+            extra = {"space": "s0"} if kind in ("group", "device") else {}
+            with self.subTest(kind=kind):
+                with self.refused("Refused", contains):
+                    self.vm.store([describe(kind, "x", 1, **extra)], [fd])
+        self.assertIntact()
+
+    def others(self, *right):
+        return [kind for kind in KINDS if kind not in right]
+
+    def test_a_regular_file_is_refused(self):
+        self.refuse(cpr.track(os.open("/proc/version", os.O_RDONLY)), contains="regular file")
+
+    def test_a_file_on_disk_is_refused(self):
+        fd = cpr.track(os.open(__file__, os.O_RDWR))
+        try:
+            cpr.fcntl.fcntl(fd, cpr.fcntl.F_GET_SEALS)
+        except OSError:
+            self.refuse(fd)
+        else:
+            self.skipTest("the tests are on a tmpfs, which is memory")
+
+    def test_a_directory_is_refused(self):
+        self.refuse(cpr.track(os.open("/", os.O_RDONLY | os.O_DIRECTORY)), contains="directory")
+
+    def test_an_o_path_descriptor_is_refused(self):
+        self.refuse(cpr.track(os.open("/dev/null", os.O_PATH)))
+
+    def test_a_pipe_is_refused(self):
+        for fd in os.pipe():
+            self.refuse(cpr.track(fd), contains="pipe")
+
+    def test_sockets_are_refused(self):
+        for pair in (
+            socket.socketpair(),
+            (socket.socket(socket.AF_INET, socket.SOCK_DGRAM),),
+            (socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),),
+        ):
+            for item in pair:
+                self.refuse(cpr.track(item.detach()), contains="socket")
+
+    def test_the_connection_itself_is_refused(self):
+        # A socket sent through itself is a cycle that only the kernel's collector can end.
+        self.refuse(self.vm.socket.fileno(), contains="socket")
+        with Client(self.daemon) as client:
+            client.attach("cycle")
+            client.send(
+                SESSION + "Store",
+                {"objects": [describe("eventfd", "x", 1, count=3)]},
+                [client.socket.fileno()] * 3,
+            )
+        self.vm.call("Release", {"name": "cycle"})
+        self.assertIntact()
+
+    def test_character_devices_that_are_not_vfio_are_refused(self):
+        for path in ("/dev/null", "/dev/zero", "/dev/ptmx", "/dev/fuse", "/dev/net/tun"):
+            try:
+                fd = cpr.track(os.open(path, os.O_RDWR | os.O_NOCTTY))
+            except OSError:
+                continue
+            self.refuse(fd)
+
+    def test_dev_kvm_is_refused_with_the_reason(self):
+        try:
+            fd = cpr.track(os.open("/dev/kvm", os.O_RDWR))
+        except OSError as error:
+            self.skipTest(f"/dev/kvm: {error.strerror}")
+        self.refuse(fd, contains="irqfds")
+        vm = cpr.fcntl.ioctl(fd, 0xAE01, 0)  # KVM_CREATE_VM
+        self.refuse(cpr.track(vm), contains="irqfds")
+
+    def test_an_io_uring_does_not_get_through(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        fd = libc.syscall(425, 4, ctypes.create_string_buffer(120))  # io_uring_setup
+        if fd < 0:
+            self.skipTest(f"io_uring_setup: {os.strerror(ctypes.get_errno())}")
+        cpr.track(fd)
+        try:
+            with self.refused("Refused", "io_uring"):
+                self.vm.store([describe("eventfd", "x", 1)], [fd])
+        except OSError as error:
+            self.assertEqual(error.errno, errno.EINVAL)  # since Linux 6.8 the kernel refuses
+        self.assertIntact()
+
+    def test_other_anonymous_inodes_are_refused(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        timer = libc.timerfd_create(1, 0)
+        inotify = libc.inotify_init1(0)
+        sigset = ctypes.create_string_buffer(128)
+        signalfd = libc.signalfd(-1, sigset, 0)
+        epoll = select.epoll()
+        for fd in (timer, inotify, signalfd, os.dup(epoll.fileno()), os.pidfd_open(os.getpid())):
+            self.assertGreaterEqual(fd, 0)
+            self.refuse(cpr.track(fd))
+
+    def test_a_file_named_like_an_anonymous_inode_is_refused(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for name in ("anon_inode:[eventfd]", "anon_inode:[vfio-device]"):
+                path = os.path.join(directory, name)
+                self.refuse(
+                    cpr.track(os.open(path, os.O_RDWR | os.O_CREAT)),
+                    ("eventfd", "device", "container", "iommufd"),
+                )
+        self.refuse(cpr.memfd(name="anon_inode:[eventfd]"), ("eventfd", "device"))
+
+    def test_an_eventfd_is_an_eventfd_only(self):
+        self.refuse(cpr.eventfd(), self.others("eventfd"), contains="eventfd")
+
+    def test_a_memfd_is_no_vfio_object(self):
+        self.refuse(cpr.memfd(), self.others("memory"))
+
+    def test_memory_must_be_open_for_reading_and_writing(self):
+        memory = cpr.memfd()
+        for mode in (os.O_RDONLY, os.O_WRONLY):
+            fd = cpr.track(os.open(f"/proc/self/fd/{memory}", mode))
+            self.refuse(fd, ("memory", "table"), contains="O_RDWR")
+
+    def test_a_state_that_can_change_is_refused(self):
+        from fcntl import F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE
+
+        for seals in (
+            0,
+            F_SEAL_WRITE,
+            F_SEAL_SHRINK | F_SEAL_GROW,
+            F_SEAL_WRITE | F_SEAL_SHRINK,
+            F_SEAL_WRITE | F_SEAL_GROW,
+        ):
+            self.refuse(cpr.state_memfd(seals=seals), ("state",), contains="F_SEAL")
+
+    def test_a_state_may_have_16_mib_and_no_more(self):
+        largest = 16 << 20
+        self.vm.store([describe("state", "big", 1)], [cpr.memfd(largest, cpr.SEALS_STATE)])
+        self.assertEqual(self.vm.fetch_all()[1][0]["size"], largest)
+        self.vm.call("Remove", {"kind": "state", "name": "big"})
+        self.refuse(cpr.memfd(largest + 1, cpr.SEALS_STATE), ("state",), contains="16777216")
+
+    def test_a_group_and_a_device_need_a_space(self):
+        for kind in ("group", "device"):
+            with self.refused("InvalidParameter"):
+                self.vm.store([describe(kind, "x", 1)], [cpr.eventfd()])
+        self.assertIntact()
+
+    def test_one_bad_descriptor_among_many_refuses_all(self):
+        bad = cpr.track(os.open("/dev/null", os.O_RDWR))
+        for at in (0, 100, 252):
+            fds = cpr.eventfds(252)
+            fds.insert(at, bad)
+            with self.refused("Refused"):
+                self.vm.store([describe("eventfd", "run", 1, count=253)], fds)
+        self.assertIntact()
+
+    def test_a_tmpfs_file_is_memory_and_no_table(self):
+        if not os.path.isdir("/dev/shm"):
+            self.skipTest("no /dev/shm")
+        with tempfile.TemporaryFile(dir="/dev/shm") as file:
+            file.truncate(4096)
+            try:
+                cpr.fcntl.fcntl(file, cpr.fcntl.F_GET_SEALS)
+            except OSError:
+                self.skipTest("/dev/shm is no tmpfs")
+            self.vm.store([describe("memory", "ram", 1)], [file.fileno()])
+            self.vm.call("Remove", {"kind": "memory", "name": "ram"})
+            file.write(cpr.HEADER.pack(cpr.TABLE_MAGIC, 1, 32, 126, 0))
+            file.flush()
+            self.refuse(file.fileno(), ("table", "state"))

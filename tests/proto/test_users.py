@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Several users on one daemon: what each may see, have and end, and how much."""
+
+import os
+import resource
+import unittest
+
+import cpr
+from cpr import NOBODY, DaemonTest, describe
+
+ROOT_ONLY = unittest.skipUnless(os.getuid() == 0, "only root can be another user")
+
+
+@ROOT_ONLY
+class Users(DaemonTest):
+    options = ("--mode", "0666")
+
+    def setUp(self):
+        super().setUp()
+        self.root = self.holder()
+        self.fd = cpr.eventfd()
+        self.root.attach("vm")
+        self.root.store([describe("eventfd", "e", 1)], [self.fd])
+        self.other = self.holder(uid=NOBODY)
+
+    def test_another_user_sees_no_session_but_its_own(self):
+        self.assertEqual(self.other.call("List")[0], {"sessions": []})
+        with self.refused("NoSuchSession"):
+            self.other.call("Show", {"name": "vm"})
+        with self.refused("NoSuchSession"):
+            self.other.call("Mappings", {"name": "vm", "space": "s"})
+        for method, parameters in (
+            ("Show", {"name": "vm", "uid": 0}),
+            ("Mappings", {"name": "vm", "space": "s", "uid": 0}),
+            ("Attach", {"name": "vm", "uid": 0}),
+            ("Attach", {"name": "new", "uid": 0}),
+            ("Release", {"name": "vm", "uid": 0}),
+        ):
+            with self.refused("org.varlink.service.PermissionDenied"):
+                self.other.call(method, parameters)
+        raw = cpr.encode("io.vfiocpr.Session.Monitor", {"name": "vm", "uid": 0}, more=True)
+        self.other.do("send_raw", 0, raw)
+        answer = self.other.do("receive_message", 0)[0][0]
+        self.assertEqual(answer["error"], "org.varlink.service.PermissionDenied")
+
+    def test_another_user_cannot_release_or_claim_a_session_of_root(self):
+        self.root.kill()
+        with self.refused("NoSuchSession"):
+            self.other.call("Release", {"name": "vm"})
+        self.assertEqual(self.other.attach("vm")["start"], "new")
+        self.assertEqual(self.other.call("Fetch", {"cursor": 0})[0], {"objects": []})
+        client = self.client()
+        self.assertEqual(sorted(client.sessions()), [(0, "vm"), (NOBODY, "vm")])
+        self.assertEqual(client.attach("vm"), {"start": "claimed", "objects": 1})
+        self.assertSameFiles(client.fetch_all()[0][1], [self.fd])
+
+    def test_another_users_monitor_is_told_of_its_own_sessions_only(self):
+        self.other.do("connect")
+        self.other.do("send", 0, "io.vfiocpr.Session.Monitor", {})
+        error = self.other.do("receive_message", 0)[0][0]
+        self.assertEqual(error["error"], "org.varlink.service.ExpectedMore")
+        raw = cpr.encode("io.vfiocpr.Session.Monitor", {}, more=True)
+        self.other.do("send_raw", 0, raw)
+        self.assertEqual(
+            self.other.do("receive_message", 0)[0][0],
+            {"parameters": {"events": []}, "continues": True},
+        )
+        self.root.call("Remove", {"kind": "eventfd", "name": "e"})
+        third = self.holder(uid=NOBODY)
+        third.attach("mine")
+        (event,) = self.other.do("receive_message", 0)[0][0]["parameters"]["events"]
+        self.assertEqual((event["event"], event["name"], event["uid"]), ("created", "mine", NOBODY))
+
+    def test_root_sees_claims_and_releases_what_belongs_to_others(self):
+        fd = cpr.eventfd()
+        self.other.attach("theirs")
+        self.other.store([describe("eventfd", "e", 1)], [fd])
+        client = self.client()
+        self.assertEqual(client.show("theirs")["session"]["uid"], NOBODY)
+        self.assertEqual(client.show("theirs", uid=NOBODY)["session"]["state"], "active")
+        with self.refused("NoSuchSession"):
+            client.show("theirs", uid=0)
+        self.other.kill()
+        self.assertEqual(client.attach("theirs", uid=NOBODY), {"start": "claimed", "objects": 1})
+        self.assertSameFiles(client.fetch_all()[0][1], [fd])
+        # It stays its owner's.
+        self.assertEqual(client.sessions()[(NOBODY, "theirs")]["state"], "restoring")
+        self.client().call("Release", {"name": "theirs", "uid": NOBODY})
+        self.assertEqual(list(client.sessions()), [(0, "vm")])
+
+    def test_root_makes_a_session_for_another_user_who_then_claims_it(self):
+        maker = self.holder()
+        fd = cpr.eventfd()
+        maker.attach("made", uid=NOBODY)
+        maker.store([describe("eventfd", "e", 1)], [fd])
+        maker.kill()
+        self.assertEqual(self.other.attach("made"), {"start": "claimed", "objects": 1})
+        answer, fds = self.other.call("Fetch", {"cursor": 0})
+        self.assertEqual(len(answer["objects"]), 1)
+        self.assertSameFiles(fds, [fd])
+
+    def test_a_name_that_several_users_have_is_asked_back(self):
+        third = self.holder(uid=NOBODY - 1)
+        third.attach("twice")
+        self.other.attach("twice")
+        with self.refused("NoSuchSession", "several users"):
+            self.client().show("twice")
+        self.assertEqual(self.client().show("twice", uid=NOBODY - 1)["session"]["uid"], NOBODY - 1)
+        # One's own goes first.
+        self.assertEqual(self.other.call("Show", {"name": "twice"})[0]["session"]["uid"], NOBODY)
+
+    def test_negative_and_huge_uids_are_refused(self):
+        client = self.client()
+        for uid in (-1, -2, -(2**63)):
+            with self.refused("PermissionDenied"):
+                client.attach("x", uid=uid)
+        self.assertEqual(list(client.sessions()), [(0, "vm")])
+
+    def test_the_socket_has_the_mode_that_was_asked_for(self):
+        self.assertEqual(os.stat(self.daemon.path).st_mode & 0o777, 0o666)
+
+
+@ROOT_ONLY
+class ClosedSocket(DaemonTest):
+    def test_by_default_another_user_cannot_connect_to_the_socket(self):
+        self.assertEqual(os.stat(self.daemon.path).st_mode & 0o777, 0o600)
+        with self.assertRaises(PermissionError):
+            self.holder(uid=NOBODY).connect()
+
+
+@ROOT_ONLY
+class Quotas(DaemonTest):
+    options = ("--mode", "0666")
+
+    def test_a_user_may_have_64_sessions_and_root_more(self):
+        other = self.holder(uid=NOBODY)
+        for i in range(64):
+            other.call("Attach", {"name": f"s{i}"}, connection=other.connect())
+        last = other.connect()
+        with self.refused("QuotaExceeded", "release one"):
+            other.call("Attach", {"name": "s64"}, connection=last)
+        root = self.client()
+        with self.refused("QuotaExceeded"):
+            root.attach("s64", uid=NOBODY)
+        root.call("Release", {"name": "s0", "uid": NOBODY})
+        self.assertEqual(other.call("Attach", {"name": "s64"}, connection=last)[0]["start"], "new")
+        for i in range(70):
+            self.client().attach(f"r{i}")
+        self.assertEqual(len(root.sessions()), 134)
+
+    def test_a_user_may_have_256_connections_and_others_are_served(self):
+        other = self.holder(uid=NOBODY)
+        for _ in range(256):
+            other.connect()
+        with self.assertRaises(ConnectionError):
+            other.call("List", connection=other.connect())
+        self.assertEqual(other.call("List", connection=255)[0], {"sessions": []})
+        self.assertEqual(self.client().sessions(), {})
+        third = self.holder(uid=NOBODY - 1)
+        self.assertEqual(third.call("List")[0], {"sessions": []})
+        other.do("close", 0)
+        self.assertTrue(cpr.eventually(lambda: self.can_connect(other)))
+        other.kill()
+        third.kill()
+
+    def can_connect(self, holder):
+        try:
+            return holder.call("List", connection=holder.connect())
+        except ConnectionError:
+            return None
+
+
+@ROOT_ONLY
+class DescriptorQuota(DaemonTest):
+    options = ("--mode", "0666")
+    nofile = 140000  # so that the user's limit comes before the daemon's
+
+    def setUp(self):
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < self.nofile:
+            self.skipTest(f"RLIMIT_NOFILE is under {self.nofile}")
+        super().setUp()
+
+    def test_a_user_may_hold_65536_descriptors_gaps_counted(self):
+        other = self.holder(uid=NOBODY)
+        other.attach("a")
+        other.store([describe("eventfd", "e", 1, first=65535)], [cpr.eventfd()])
+        with self.refused("QuotaExceeded", "65536"):
+            other.store([describe("eventfd", "f", 2)], [cpr.eventfd()])
+        # Another session is no way around it, a message not finished neither, nor one of many gaps.
+        second, third = other.connect(), other.connect()
+        other.call("Attach", {"name": "b"}, connection=second)
+        for more in (False, True):
+            with self.refused("QuotaExceeded"):
+                other.call(
+                    "Store",
+                    {"objects": [describe("memory", "m", 1)], "continues": more},
+                    [cpr.memfd()],
+                    second,
+                )
+        self.assertEqual(other.call("Show", {"name": "b"})[0]["objects"], [])
+        self.assertEqual(other.call("Show", {"name": "a"})[0]["session"]["objects"][0]["count"], 1)
+        other.call("Release", {"name": "a"})
+        other.call("Attach", {"name": "c"}, connection=third)
+        gaps = [describe("eventfd", f"g{i}", i + 1, i, first=65535) for i in range(2)]
+        with self.refused("QuotaExceeded"):
+            other.call("Store", {"objects": gaps}, cpr.eventfds(2), third)
+        self.assertEqual(other.call("Show", {"name": "c"})[0]["objects"], [])
+        self.assertEqual(self.client().attach("root")["start"], "new")
+
+    def test_what_one_user_has_staged_counts(self):
+        other = self.holder(uid=NOBODY)
+        other.attach("a")
+        other.store([describe("eventfd", "e", 1, first=65535)], [cpr.eventfd()], continues=True)
+        with self.refused("QuotaExceeded"):
+            other.store([describe("eventfd", "f", 2)], [cpr.eventfd()], continues=True)
+        # The failure has dropped what was staged.
+        other.store([describe("eventfd", "f", 2)], [cpr.eventfd()])
+        (held,) = other.call("Show", {"name": "a"})[0]["objects"]
+        self.assertEqual(held["name"], "f")
+
+
+class Limit(DaemonTest):
+    nofile = 600  # of which 512 are for other things
+
+    def test_a_daemon_that_is_full_says_so_and_holds_what_it_has(self):
+        client = self.client()
+        client.attach("vm")
+        limit = client.call("Status")[0]["descriptorLimit"]
+        self.assertEqual(limit, 88)
+        fds = cpr.eventfds(limit + 1)
+        client.store([describe("eventfd", "e", 1, count=limit)], fds[:limit])
+        with self.refused("QuotaExceeded", "LimitNOFILE"):
+            client.store([describe("eventfd", "f", 2)], fds[limit:])
+        self.assertSameFiles(client.fetch_all()[0][1], fds[:limit])
+        client.call("Remove", {"kind": "eventfd", "name": "e"})
+        for more in (False, True):
+            with self.refused("QuotaExceeded"):  # for its gaps
+                gap = describe("eventfd", "gap", 3, first=limit, count=1)
+                client.store([gap], fds[:1], continues=more)
+        self.assertEqual(client.fetch_all(), [])
+        client.store([describe("eventfd", "f", 2)], fds[limit:])
