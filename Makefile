@@ -9,6 +9,11 @@ MANDIR      ?= $(PREFIX)/share/man
 VARLINKDIR  ?= $(PREFIX)/share/varlink
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+
+# Type= of the service: systemd knows notify-reload from 253 on.
+SERVICE_TYPE = $(shell pkg-config --atleast-version=253 libsystemd && echo notify-reload || echo notify)
 
 VERSION   := $(shell sed -n 's/^.define VFIO_CPRD_VERSION "\(.*\)"/\1/p' common/version.h)
 SOVERSION := 0
@@ -115,9 +120,9 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test-
 VM_PROGRAMS := $(B)/tests/vmm $(B)/tests/killpoint.so
 
 DAEMON_TEST_OBJ := $(filter-out $(B)/daemon/main.o,$(DAEMON_OBJ)) $(COMMON_OBJ)
-CTL_TEST_OBJ    := $(filter-out $(B)/cprctl/main.o,$(CTL_OBJ)) $(COMMON_OBJ)
+HOSTCHECK_OBJ   := $(patsubst %,$(B)/cprctl/%.o,hostcheck hostprobe devicecheck sysfs) $(COMMON_OBJ)
 
-$(B)/tests/test-hostcheck: $(B)/tests/unit/test-hostcheck.o $(CTL_TEST_OBJ)
+$(B)/tests/test-hostcheck: $(B)/tests/unit/test-hostcheck.o $(HOSTCHECK_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(CLIENT_PKGS) $(TEST_PKGS))
@@ -163,7 +168,8 @@ install: all $(B)/vfio-cprd.service
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig \
 		$(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man3 \
 		$(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) \
-		$(DESTDIR)$(VARLINKDIR) $(DESTDIR)$(COMPLETIONDIR)
+		$(DESTDIR)$(VARLINKDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(SYSUSERSDIR) \
+		$(DESTDIR)$(TMPFILESDIR)
 	install -m 755 $(B)/vfio-cprd $(DESTDIR)$(SBINDIR)
 	install -m 755 $(B)/vfio-cprctl $(DESTDIR)$(BINDIR)
 	install -m 644 $(LIB_SO) $(B)/libvfio-cpr.a $(DESTDIR)$(LIBDIR)
@@ -175,12 +181,14 @@ install: all $(B)/vfio-cprd.service
 	install -m 644 docs/*.7 $(DESTDIR)$(MANDIR)/man7
 	install -m 644 docs/*.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 systemd/vfio-cprd.socket $(B)/vfio-cprd.service $(DESTDIR)$(UNITDIR)
+	install -m 644 systemd/vfio-cprd.sysusers $(DESTDIR)$(SYSUSERSDIR)/vfio-cprd.conf
+	install -m 644 systemd/vfio-cprd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/vfio-cprd.conf
 	install -m 644 common/io.vfiocpr.Session.varlink $(DESTDIR)$(VARLINKDIR)
 	install -m 644 completions/vfio-cprctl.bash $(DESTDIR)$(COMPLETIONDIR)/vfio-cprctl
 
 $(B)/vfio-cprd.service: systemd/vfio-cprd.service.in Makefile
 	@mkdir -p $(@D)
-	$(Q)sed -e 's|@SBINDIR@|$(SBINDIR)|' $< > $@
+	$(Q)sed -e 's|@SBINDIR@|$(SBINDIR)|; s|@TYPE@|$(SERVICE_TYPE)|' $< > $@
 
 .PHONY: clean
 clean:

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a descriptor is: the allow-list, and what a refusal tells. Devices answer through a fake. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <linux/memfd.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "daemon/identify.h"
+#include "daemon/kernel.h"
+
+#define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
+static int version, probe, same;
+
+static int fake_container_version(int fd)
+{
+	(void)fd;
+	return version;
+}
+
+static int fake_iommufd_probe(int fd)
+{
+	(void)fd;
+	return probe;
+}
+
+static int fake_same_file(int a, int b)
+{
+	(void)a;
+	(void)b;
+	return same;
+}
+
+static const struct kernel_ops fake = {
+	.container_version = fake_container_version,
+	.iommufd_probe = fake_iommufd_probe,
+	.same_file = fake_same_file,
+};
+
+static char *refusal;
+
+static void setup(void)
+{
+	kernel = &fake;
+	version = 0;
+	probe = -ENOTTY;
+	same = -EINVAL;
+	refusal = NULL;
+}
+
+static void teardown(void)
+{
+	g_free(refusal);
+}
+
+/* Refused, with these words; consumes fd. */
+static void assert_refused(int fd, enum object_kind kind, const char *words)
+{
+	g_autofree char *text = identify_refusal(fd, kind, "some");
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_msg(text != NULL, "%s: not refused", object_kind_name(kind));
+	ck_assert_msg(strstr(text, words) != NULL, "%s", text);
+	ck_assert_msg(strstr(text, "some") != NULL, "%s", text);
+	close(fd);
+}
+
+static void assert_is(int fd, enum object_kind kind)
+{
+	g_autofree char *text = identify_refusal(fd, kind, "some");
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_msg(text == NULL, "%s", text);
+	close(fd);
+}
+
+static int memory(int seals)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, seals), 0);
+	return fd;
+}
+
+START_TEST(an_eventfd_is_an_eventfd_and_nothing_else)
+{
+	if (_i == OBJECT_EVENTFD)
+		assert_is(eventfd(0, EFD_CLOEXEC), _i);
+	else
+		assert_refused(eventfd(0, EFD_CLOEXEC), _i, "an eventfd");
+}
+END_TEST
+
+START_TEST(a_memfd_is_memory_or_a_table_or_sealed_a_state)
+{
+	if (_i == OBJECT_MEMORY || _i == OBJECT_TABLE)
+		assert_is(memory(0), _i);
+	else if (_i == OBJECT_STATE)
+		assert_is(memory(STATE_SEALS), _i);
+	else
+		assert_refused(memory(0), _i, "a regular file");
+}
+END_TEST
+
+START_TEST(a_state_needs_each_of_three_seals)
+{
+	static const int seals[] = {F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE};
+
+	assert_refused(memory(STATE_SEALS & ~seals[_i]), OBJECT_STATE, "F_SEAL_WRITE");
+}
+END_TEST
+
+START_TEST(memory_is_open_for_reading_and_writing)
+{
+	int fd = memory(0);
+	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+
+	assert_refused(open(path, O_RDONLY | O_CLOEXEC), OBJECT_MEMORY, "O_RDWR");
+	assert_refused(open(path, O_WRONLY | O_CLOEXEC), OBJECT_MEMORY, "O_RDWR");
+	assert_is(open(path, O_RDWR | O_CLOEXEC), OBJECT_MEMORY);
+	close(fd);
+}
+END_TEST
+
+START_TEST(what_no_restart_keeps_is_refused_as_any_kind)
+{
+	int pipes[2], sockets[2];
+
+	ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+	assert_refused(pipes[0], _i, "a pipe");
+	assert_refused(pipes[1], _i, "a pipe");
+	assert_refused(sockets[0], _i, "a socket");
+	assert_refused(sockets[1], _i, "a socket");
+	assert_refused(open("/", O_RDONLY | O_CLOEXEC), _i, "a directory");
+	assert_refused(open("/proc/version", O_RDONLY | O_CLOEXEC), _i, "a regular file");
+	assert_refused(open("/dev/null", O_RDWR | O_CLOEXEC), _i, "does not know");
+	assert_refused(epoll_create1(EPOLL_CLOEXEC), _i, "does not know");
+	assert_refused(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), _i, "does not know");
+}
+END_TEST
+
+START_TEST(a_closed_descriptor_is_refused)
+{
+	refusal = identify_refusal(-1, OBJECT_EVENTFD, "some");
+	ck_assert_ptr_nonnull(refusal);
+}
+END_TEST
+
+START_TEST(a_file_named_like_an_anonymous_inode_is_not_one)
+{
+	g_autofree char *directory = g_dir_make_tmp("identify-XXXXXX", NULL);
+	g_autofree char *path = g_build_filename(directory, "anon_inode:[eventfd]", NULL);
+
+	assert_refused(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), OBJECT_EVENTFD, "a regular file");
+	g_unlink(path);
+	g_rmdir(directory);
+	assert_refused(memfd_create("anon_inode:[eventfd]", MFD_CLOEXEC), OBJECT_EVENTFD,
+		       "a regular file");
+}
+END_TEST
+
+/* A descriptor of a device node that no driver was asked for; -1 where that is not allowed. */
+static int device_node(unsigned int major_number, unsigned int minor_number)
+{
+	g_autofree char *directory = g_dir_make_tmp("identify-XXXXXX", NULL);
+	g_autofree char *path = g_build_filename(directory, "node", NULL);
+	int fd = -1;
+
+	if (mknod(path, S_IFCHR | 0600, makedev(major_number, minor_number)) == 0)
+		fd = open(path, O_PATH | O_CLOEXEC);
+	g_unlink(path);
+	g_rmdir(directory);
+	return fd;
+}
+
+START_TEST(a_container_is_known_by_its_number_and_its_answer)
+{
+	int fd = device_node(10, 196);
+
+	if (fd < 0)
+		return; /* only root may make one */
+	assert_is(dup(fd), OBJECT_CONTAINER);
+	assert_refused(dup(fd), OBJECT_GROUP, "a VFIO container");
+	version = 1;
+	assert_refused(dup(fd), OBJECT_CONTAINER, "a VFIO container");
+	version = -ENOTTY;
+	assert_refused(dup(fd), OBJECT_CONTAINER, "a VFIO container");
+	version = 0;
+	probe = 0;
+	assert_refused(dup(fd), OBJECT_CONTAINER, "CONFIG_IOMMUFD_VFIO_CONTAINER");
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_kvm_descriptor_is_refused_with_the_reason)
+{
+	int fd = device_node(10, 232);
+
+	if (fd >= 0)
+		assert_refused(fd, _i, "irqfds");
+}
+END_TEST
+
+START_TEST(the_kernels_word_decides_whether_files_are_the_same)
+{
+	int a = eventfd(0, EFD_CLOEXEC), b = eventfd(0, EFD_CLOEXEC);
+
+	same = 1;
+	ck_assert(identify_same(a, b));
+	same = 0;
+	ck_assert(!identify_same(a, a));
+	close(a);
+	close(b);
+}
+END_TEST
+
+START_TEST(without_the_kernels_word_the_inode_decides)
+{
+	int a = eventfd(0, EFD_CLOEXEC), b = eventfd(0, EFD_CLOEXEC), c = dup(a);
+	int x = memory(0), y = memory(0), z = dup(x);
+
+	ck_assert(identify_same(a, c));
+	ck_assert(!identify_same(a, b));
+	ck_assert(identify_same(x, z));
+	ck_assert(!identify_same(x, y));
+	ck_assert(!identify_same(a, x));
+	ck_assert(!identify_same(a, -1));
+	close(a);
+	close(b);
+	close(c);
+	close(x);
+	close(y);
+	close(z);
+}
+END_TEST
+
+START_TEST(the_real_kernel_tells_open_files_apart)
+{
+	int a = memory(0), b = dup(a), c;
+	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", a);
+
+	kernel = &kernel_real;
+	c = open(path, O_RDWR | O_CLOEXEC);
+	ck_assert(identify_same(a, b));
+	if (kernel->same_file(a, b) >= 0)
+		ck_assert(!identify_same(a, c));
+	close(a);
+	close(b);
+	close(c);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("identify");
+	TCase *tests = tcase_create("identify");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_add_checked_fixture(tests, setup, teardown);
+	tcase_add_loop_test(tests, an_eventfd_is_an_eventfd_and_nothing_else, 0, OBJECT_KINDS);
+	tcase_add_loop_test(tests, a_memfd_is_memory_or_a_table_or_sealed_a_state, 0, OBJECT_KINDS);
+	tcase_add_loop_test(tests, a_state_needs_each_of_three_seals, 0, 3);
+	tcase_add_test(tests, memory_is_open_for_reading_and_writing);
+	tcase_add_loop_test(tests, what_no_restart_keeps_is_refused_as_any_kind, 0, OBJECT_KINDS);
+	tcase_add_test(tests, a_closed_descriptor_is_refused);
+	tcase_add_test(tests, a_file_named_like_an_anonymous_inode_is_not_one);
+	tcase_add_test(tests, a_container_is_known_by_its_number_and_its_answer);
+	tcase_add_loop_test(tests, a_kvm_descriptor_is_refused_with_the_reason, 0, OBJECT_KINDS);
+	tcase_add_test(tests, the_kernels_word_decides_whether_files_are_the_same);
+	tcase_add_test(tests, without_the_kernels_word_the_inode_decides);
+	tcase_add_test(tests, the_real_kernel_tells_open_files_apart);
+	suite_add_tcase(suite, tests);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed > 0;
+}
