@@ -198,36 +198,25 @@ static int change_process(struct vfio_cpr_space *space)
 	return 0;
 }
 
-int dma_restore_space(struct vfio_cpr_space *space, int64_t only_slot)
+static int restore_pending(struct vfio_cpr_space *space, uint32_t index)
 {
 	int r;
 
-	if (!space->pending)
+	if (!space->pending[index])
 		return 0;
-	if (space->backend == VFIO_CPR_BACKEND_IOMMUFD) {
-		r = change_process(space);
-		if (r < 0)
-			return r;
-	}
-	/* Mappings before intents, which are judged by them. */
-	for (int pass = 0; pass < 2; pass++) {
-		for (uint32_t i = 0; i < space->n_pending; i++) {
-			bool is_intent = space->table.slots[i].state != TABLE_MAPPED;
+	r = restore_slot(space, index);
+	if (r == 0)
+		space->pending[index] = 0;
+	return r;
+}
 
-			if (!space->pending[i] || is_intent != (pass == 1) ||
-			    (only_slot >= 0 && i != only_slot))
-				continue;
-			r = restore_slot(space, i);
-			if (r < 0)
-				return r;
-			space->pending[i] = 0;
-		}
-	}
-	if (only_slot < 0) {
-		g_clear_pointer(&space->pending, g_free);
-		space->n_pending = 0;
-	}
-	return 0;
+int dma_restore_one(struct vfio_cpr_space *space, uint32_t index)
+{
+	int r = 0;
+
+	if (space->backend == VFIO_CPR_BACKEND_IOMMUFD)
+		r = change_process(space);
+	return r < 0 ? r : restore_pending(space, index);
 }
 
 int vfio_cpr_dma_restore(struct vfio_cpr_space *space)
@@ -235,5 +224,13 @@ int vfio_cpr_dma_restore(struct vfio_cpr_space *space)
 	int r;
 
 	r = cpr_check(space->cpr);
-	return r < 0 ? r : dma_restore_space(space, -1);
+	if (r == 0 && space->pending && space->backend == VFIO_CPR_BACKEND_IOMMUFD)
+		r = change_process(space);
+	for (uint32_t i = 0; i < space->n_pending && r == 0; i++)
+		r = restore_pending(space, i);
+	if (r == 0) {
+		g_clear_pointer(&space->pending, g_free);
+		space->n_pending = 0;
+	}
+	return r;
 }

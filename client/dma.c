@@ -153,7 +153,7 @@ static int slot_map(struct vfio_cpr_space *space, const struct table_slot *want,
 	if (slot >= 0 && dma_is_pending(space, slot) &&
 	    (space->table.slots[slot].state != TABLE_MAPPED ||
 	     slot_is_same(&space->table.slots[slot], want))) {
-		r = dma_restore_space(space, slot);
+		r = dma_restore_one(space, slot);
 		if (r < 0)
 			return r;
 		slot = slot_find(space, want->iova);

@@ -15,8 +15,8 @@ static inline bool dma_is_pending(const struct vfio_cpr_space *space, int64_t sl
 void dma_slot_free(struct vfio_cpr_space *space, uint32_t slot);
 void dma_slot_forget(struct vfio_cpr_space *space, uint32_t slot);
 
-/* Restores one slot (only_slot >= 0) or all that are pending (-1). */
-int dma_restore_space(struct vfio_cpr_space *space, int64_t only_slot);
+/* Restores one pending slot; it is free then, if it was an intent that never came true. */
+int dma_restore_one(struct vfio_cpr_space *space, uint32_t index);
 
 /* The kernel's calls: 0 or -errno. */
 int dma_ioctl_map(struct vfio_cpr_space *space, const struct table_slot *slot, void *vaddr);

@@ -20,6 +20,9 @@ int link_answer_timeout(const struct vfio_cpr *cpr)
 	return MAX(MIN(cpr->timeout_msec, (uint32_t)G_MAXINT), ANSWER_MIN_MSEC);
 }
 
+/* A daemon that dies of a call is not to be killed by it for ever. */
+#define REPEATS_MAX 50
+
 /* Errors of a connection that a new one may not have. */
 static bool is_lost(int error, const struct call_error *answer)
 {
@@ -153,7 +156,8 @@ int link_connect(struct vfio_cpr *cpr, uint32_t timeout_msec)
 int link_run(struct vfio_cpr *cpr, exchange_fn exchange, void *userdata, bool *ret_repeated,
 	     char ret_name[64])
 {
-	bool repeated = false;
+	gint64 deadline = g_get_monotonic_time() + (gint64)cpr->timeout_msec * 1000;
+	unsigned int repeats = 0;
 
 	if (ret_name)
 		ret_name[0] = '\0';
@@ -166,13 +170,14 @@ int link_run(struct vfio_cpr *cpr, exchange_fn exchange, void *userdata, bool *r
 			return r;
 		r = exchange(cpr, cpr->connection, link_answer_timeout(cpr), userdata, &error);
 		if (ret_repeated)
-			*ret_repeated = repeated;
+			*ret_repeated = repeats > 0;
 		if (r == 0)
 			return 0;
 		if (error.name[0] == '\0')
 			link_drop(cpr);
-		if (is_lost(r, &error) && !repeated) {
-			repeated = true;
+		if (is_lost(r, &error) && repeats < REPEATS_MAX &&
+		    (repeats == 0 || g_get_monotonic_time() < deadline)) {
+			repeats++;
 			continue;
 		}
 		if (ret_name)

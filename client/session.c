@@ -77,7 +77,8 @@ int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 	long page_size = sysconf(_SC_PAGESIZE);
 	int r;
 
-	if (!ret_cpr || (flags & ~VFIO_CPR_OPEN_UNPROTECTED))
+	if (!ret_cpr || (flags & ~(VFIO_CPR_OPEN_UNPROTECTED | VFIO_CPR_OPEN_WAIT)) ||
+	    flags == (VFIO_CPR_OPEN_UNPROTECTED | VFIO_CPR_OPEN_WAIT))
 		return -EINVAL;
 	own_process =
 		mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -112,6 +113,8 @@ int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 		cpr->is_protected = false;
 		r = 0;
 	}
+	if ((r == -ENOENT || r == -ECONNREFUSED) && (flags & VFIO_CPR_OPEN_WAIT))
+		r = 0; /* the first call connects */
 	if (r < 0)
 		cpr_fail(cpr, r, "cannot connect to vfio-cprd at %s: %s%s", cpr->path,
 			 g_strerror(-r),

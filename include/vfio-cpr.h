@@ -56,6 +56,9 @@ struct vfio_cpr_memory; /* memory that a new process can map again: a memfd, tmp
 /* Go on without the daemon if there is none: every call works, nothing is held. */
 #define VFIO_CPR_OPEN_UNPROTECTED (1U << 0)
 
+/* If there is no daemon now, the first call waits for it, as vfio_cpr_set_timeout() says. */
+#define VFIO_CPR_OPEN_WAIT (1U << 1)
+
 /*
  * Connects to the daemon at the unix socket path (NULL: the value of $VFIO_CPR_SOCKET, else
  * VFIO_CPR_SOCKET). With VFIO_CPR_OPEN_UNPROTECTED an absent daemon (no socket, or nobody listens)
@@ -64,7 +67,7 @@ struct vfio_cpr_memory; /* memory that a new process can map again: a memfd, tmp
  * *ret_cpr is set on success and, so that vfio_cpr_strerror() can tell why, on every failure but
  * -ENOMEM and -EINVAL: close it in both cases.
  *
- * -EINVAL: unknown flags. -ENOENT, -ECONNREFUSED: no daemon. -EACCES: no access to the socket.
+ * -EINVAL: unknown flags, or both. -ENOENT, -ECONNREFUSED: no daemon. -EACCES: no access to the socket.
  */
 int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr);
 
@@ -103,7 +106,7 @@ enum vfio_cpr_start {
  * claimed session all fds are in this process when the call returns. Once for each handle.
  *
  * -EBUSY: its holder lives (the sentence names it), or another claimed it first. -EINVAL: a bad
- * name, or attached already. -EACCES: the session is another user's. -EDQUOT: too many sessions.
+ * name, or attached already. -EDQUOT: too many sessions.
  */
 int vfio_cpr_attach(struct vfio_cpr *cpr, const char *name, enum vfio_cpr_start *ret_start);
 
@@ -148,8 +151,8 @@ enum vfio_cpr_backend {
  * AUTO.
  *
  * -ENODEV, -ENOENT, -EACCES: the kernel's /dev node is missing or closed to this process.
- * -EOPNOTSUPP: the kernel lacks VFIO_UPDATE_VADDR (type1) or IOMMU_IOAS_CHANGE_PROCESS (iommufd),
- * or /dev/vfio/vfio is iommufd's imitation. -EINVAL: a bad name, or the other backend.
+ * -EOPNOTSUPP: the kernel lacks IOMMU_IOAS_CHANGE_PROCESS (iommufd), or /dev/vfio/vfio is iommufd's
+ * imitation (type1). -EINVAL: a bad name, or the other backend.
  */
 int vfio_cpr_space_get(struct vfio_cpr *cpr, const char *name, enum vfio_cpr_backend backend,
 		       struct vfio_cpr_space **ret_space);
@@ -170,8 +173,8 @@ uint32_t vfio_cpr_space_ioas_id(const struct vfio_cpr_space *space);
  * set its interrupts up again, do not size its BARs.
  *
  * -ENODEV: no such device, or not bound to a VFIO driver. -EBUSY: its group is open elsewhere, or
- * its DMA addresses are being restored. -EACCES: no access to its node. -EOPNOTSUPP: an mdev in a
- * type1 space. -EINVAL: it belongs to another space of this session.
+ * its DMA addresses are being restored. -EACCES: no access to its node. -EOPNOTSUPP: type1 without
+ * VFIO_UPDATE_VADDR: the kernel is too old, or an mdev is in the container. -EINVAL: it belongs to another space of this session.
  */
 int vfio_cpr_device_get(struct vfio_cpr_space *space, const char *bdf,
 			struct vfio_cpr_device **ret_device);
