@@ -29,6 +29,7 @@ struct appearance {
 	struct statx st;
 	char link[256];	    /* "anon_inode:[eventfd]", or a path, which proves nothing */
 	char subsystem[64]; /* of a character device: "vfio", "vfio-dev", "misc", ... */
+	char device[64];    /* of a character device: its name in sysfs, "iommu", "vfio0", ... */
 	char parent[64];    /* of a character device: the PCI address its device sits on, or "" */
 };
 
@@ -63,6 +64,8 @@ static int look(int fd, struct appearance *ret)
 	if (S_ISCHR(ret->st.stx_mode)) {
 		unsigned int major = ret->st.stx_rdev_major, minor = ret->st.stx_rdev_minor;
 
+		snprintf(path, sizeof(path), "/sys/dev/char/%u:%u", major, minor);
+		link_name(path, ret->device, sizeof(ret->device));
 		snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem", major, minor);
 		link_name(path, ret->subsystem, sizeof(ret->subsystem));
 		snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device", major, minor);
@@ -79,15 +82,8 @@ static bool is_misc(const struct appearance *what, unsigned int minor)
 
 static bool is_iommufd(const struct appearance *what)
 {
-	char text[32] = "";
-	unsigned int major, minor;
-	auto_fd fd = open("/sys/class/misc/iommu/dev", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 ||
-	    sscanf(text, "%u:%u", &major, &minor) != 2)
-		return false;
-	return S_ISCHR(what->st.stx_mode) && what->st.stx_rdev_major == major &&
-	       what->st.stx_rdev_minor == minor;
+	/* Its minor number is dynamic; sysfs knows the device by its number, under this name. */
+	return strcmp(what->subsystem, "misc") == 0 && strcmp(what->device, "iommu") == 0;
 }
 
 static bool is_anon(const struct appearance *what, const char *link)

@@ -14,6 +14,7 @@
 #include "daemon/worker.h"
 
 #define STAGED_MAX 65536 /* descriptors of one batch, gaps included */
+#define TABLES_MAX 64	 /* of a session: onlookers make the daemon read them */
 
 static void answer_attach(struct peer *peer, const char *start)
 {
@@ -216,6 +217,11 @@ static bool holds_device(const struct session *session, const char *name)
 /* Why what is staged cannot go into the session. false: an error has been answered. */
 static bool staged_fits(struct peer *peer, struct session *session)
 {
+	if (session->objects.slots[OBJECT_TABLE] + peer->staged.slots[OBJECT_TABLE] > TABLES_MAX) {
+		peer_fail(peer, "QuotaExceeded", EDQUOT, "a session has at most %d mapping tables",
+			  TABLES_MAX);
+		return false;
+	}
 	for (guint i = 0; i < peer->staged.objects->len; i++) {
 		struct object *object = g_ptr_array_index(peer->staged.objects, i);
 		g_autofree char *conflict = object_set_conflict(&session->objects, object);
@@ -383,7 +389,8 @@ void method_fetch(struct peer *peer)
 /* The object's descriptors are closed, by the kernel too. */
 static void finish_remove(struct peer *peer, struct session *session, int kind, const char *name)
 {
-	if (kind == OBJECT_DEVICE && !object_set_find(&session->objects, kind, name))
+	if (kind == OBJECT_DEVICE && !object_set_find(&session->objects, kind, name) &&
+	    g_hash_table_lookup(peer->server->devices, name) == session)
 		g_hash_table_remove(peer->server->devices, name);
 	peer_reply(peer, json_object(), NULL, 0);
 }

@@ -13,6 +13,7 @@
 #include "daemon/session.h"
 
 #define MAPPINGS_PER_ANSWER 1000
+#define POLL_MAX	    1024 /* at once; no more than RLIMIT_NOFILE, or poll() refuses */
 
 /* The count of an eventfd, which /proc tells in hexadecimal; reading the eventfd would consume it. */
 static uint64_t eventfd_pending(int fd)
@@ -27,30 +28,40 @@ static uint64_t eventfd_pending(int fd)
 	return line ? g_ascii_strtoull(line + strlen("eventfd-count:"), NULL, 16) : 0;
 }
 
+/* Adds the count of one vector to the sum and, if list is given, its entry. */
+static uint64_t add_pending(const struct object *object, guint vector, short readable, uint64_t sum,
+			    json_t *list)
+{
+	int fd = g_array_index(object->fds, int, vector);
+	uint64_t count = readable && fd >= 0 ? eventfd_pending(fd) : 0;
+
+	count = MIN(count, (uint64_t)INT64_MAX);
+	if (count > 0 && list)
+		json_array_append_new(list,
+				      json_pack("{s:s, s:I, s:I}", "object", object->name, "vector",
+						(json_int_t)vector, "count", (json_int_t)count));
+	return sum + MIN(count, (uint64_t)INT64_MAX - sum);
+}
+
 /* Sums up the pending interrupts of an object and, if list is given, appends each vector's. */
 static uint64_t object_pending(const struct object *object, json_t *list)
 {
-	guint n = object->fds->len;
-	g_autofree struct pollfd *polls = NULL;
+	struct pollfd polls[POLL_MAX];
 	uint64_t sum = 0;
 
 	if (object->kind != OBJECT_EVENTFD)
 		return 0;
-	/* One poll() finds the few that have something, so that thousands of idle ones cost little. */
-	polls = g_new(struct pollfd, n);
-	for (guint i = 0; i < n; i++)
-		polls[i] = (struct pollfd){g_array_index(object->fds, int, i), POLLIN, 0};
-	if (poll(polls, n, 0) <= 0)
-		return 0;
-	for (guint i = 0; i < n; i++) {
-		uint64_t count = polls[i].revents ? eventfd_pending(polls[i].fd) : 0;
+	/* poll() finds the few that have something, so that thousands of idle ones cost little. */
+	for (guint first = 0; first < object->fds->len; first += POLL_MAX) {
+		guint n = MIN(object->fds->len - first, POLL_MAX);
 
-		sum += MIN(count, (uint64_t)INT64_MAX - sum);
-		if (count > 0 && list)
-			json_array_append_new(
-				list, json_pack("{s:s, s:I, s:I}", "object", object->name, "vector",
-						(json_int_t)i, "count",
-						(json_int_t)MIN(count, (uint64_t)INT64_MAX)));
+		for (guint i = 0; i < n; i++)
+			polls[i] = (struct pollfd){g_array_index(object->fds, int, first + i),
+						   POLLIN, 0};
+		if (poll(polls, n, 0) <= 0)
+			continue;
+		for (guint i = 0; i < n; i++)
+			sum = add_pending(object, first + i, polls[i].revents, sum, list);
 	}
 	return sum;
 }
@@ -78,7 +89,7 @@ static json_t *session_to_json(const struct session *session)
 		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit",
 				   session->holder.unit);
 	return json_pack("{s:s, s:I, s:s, s:o, s:o, s:I, s:I, s:I}", "name", session->name, "uid",
-			 (json_int_t)session->uid, "state", session_state_name(session->state),
+			 (json_int_t)session->uid, "state", session_visible_state(session),
 			 "holder", holder, "objects", objects, "mappings", (json_int_t)mappings,
 			 "pendingInterrupts", (json_int_t)pending, "ageUsec",
 			 (json_int_t)(g_get_monotonic_time() - session->since));

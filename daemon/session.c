@@ -32,6 +32,13 @@ const char *session_state_name(enum session_state state)
 	return state_names[state];
 }
 
+const char *session_visible_state(const struct session *session)
+{
+	bool held = session->state == SESSION_ACTIVE || session->state == SESSION_RESTORING;
+
+	return state_names[held && session->holder.pid == 0 ? SESSION_ORPHANED : session->state];
+}
+
 bool session_name_is_valid(const char *name)
 {
 	static const char allowed[] =

@@ -63,6 +63,8 @@ struct space_status {
 };
 
 const char *session_state_name(enum session_state state);
+/* The same as an onlooker sees it: an orphan from its holder's death on, its settling included. */
+const char *session_visible_state(const struct session *session);
 bool session_name_is_valid(const char *name);
 
 GHashTable *session_spaces_new(void);

@@ -537,6 +537,101 @@ def other_kinds_are_refused(case):
     client.close()
 
 
+def kvm_interrupts(case):
+    """A new VM takes the interrupts over; those that came in between are injected, not lost."""
+    if not os.path.exists("/dev/kvm"):
+        print("this kernel has no /dev/kvm")
+        sys.exit(77)
+    bdf = case.edu[0]
+    vmm = case.vmm()
+    case.cold_start(vmm)
+    for generation in range(4):
+        vmm.kvm()
+        vmm.kvm_device(bdf)
+        vmm.kvm_device(bdf)  # repeating it is success
+        vmm.irqfd(0, 5)
+        vmm.fill("ram", 0x1000, 256, generation)
+        vmm.dma(bdf, 0x1000, EDU_BUFFER, 256, 0)
+        vmm.dma_wait(bdf)
+        vmm.dma(bdf, EDU_BUFFER, 0x3000, 256, TO_RAM | WITH_IRQ)
+        vmm.dma_wait(bdf)
+        vmm.register(bdf, ACK, MSI_VALUE)
+        # KVM has consumed it; nobody else has.
+        wait_for("KVM to take the interrupt", lambda: session(case.socket)["pendingInterrupts"] == 0)
+        vmm.dma(bdf, EDU_BUFFER, 0x3000, 256, TO_RAM | WITH_IRQ)
+        vmm.kill()
+        wait_for("an interrupt with nobody there",
+                 lambda: session(case.socket)["pendingInterrupts"] == 1)
+        vmm = case.vmm()
+        case.restart(vmm)
+        vmm.register(bdf, ACK, MSI_VALUE)
+    vmm.kvm()
+    vmm.irqfd(0, 5)
+    assert vmm.kick().value == 1
+    wait_for("KVM to take the kick", lambda: session(case.socket)["pendingInterrupts"] == 0)
+    vmm.irqfd(0, 5, "deassign")
+    vmm.release()
+    vmm.end()
+
+
+def intx(case):
+    """INTx is handed over masked or not, and the kick unmasks what died between interrupt and EOI."""
+    bdf, raise_register = case.edu[0], 0x60
+
+    def drive(vmm):
+        vmm.space("dma", case.backend)
+        vmm.device("dma", bdf)
+        vmm.irqs(bdf, 0, TRIGGER, 0, 1)
+        vmm.commit()
+
+    vmm = case.vmm()
+    assert vmm.start() == "new"
+    drive(vmm)
+    vmm.config(bdf, COMMAND, BUS_MASTER | 2)
+    vmm.register(bdf, raise_register, 1)
+    wait_for("the interrupt", lambda: session(case.socket)["pendingInterrupts"] == 1)
+    vmm.register(bdf, ACK, 1)
+    vmm.kill()  # the handler has masked INTx, and nobody has unmasked it
+    vmm = case.vmm()
+    assert vmm.start() == "claimed"
+    drive(vmm)
+    assert vmm.wait(0, 0).value == 1
+    vmm.register(bdf, raise_register, 1)
+    assert vmm.wait(0, 300).value == 0, "it was not masked: this proves nothing"
+    assert vmm.kick().value == 1
+    assert vmm.wait(0, 5000).value == 2, "the kick, and the interrupt that was masked"
+    vmm.register(bdf, ACK, 1)
+    vmm.release()
+    vmm.end()
+
+
+def daemon_by_hand_dies(case):
+    """With no fd store the daemon's death loses its copy; a living VMM gives it all again."""
+    vmm = case.vmm()
+    case.cold_start(vmm)
+    assert vmm.event(0)["event"] == "none"
+    path = case.daemon.path
+    case.daemon.process.kill()
+    case.daemon.process.wait()
+    assert vmm.event(5000)["event"] == "disconnected"
+    case.device_works(vmm, 0x51)
+    with open(os.path.join(case.daemon.directory, "log"), "ab") as log:
+        case.daemon.process = subprocess.Popen([cpr.DAEMON, "--socket", path], stderr=log)
+    case.daemon.pid = case.daemon.process.pid
+    wait_for("the VMM to notice", lambda: vmm.event(1000)["event"] == "connected")
+    view = session(case.socket)
+    assert view["holder"]["pid"] == vmm.pid and view["mappings"] == 1, view
+    case.device_works(vmm, 0x52)
+    vmm.kill()
+    vmm = case.vmm()
+    case.restart(vmm)
+    case.device_works(vmm, 0x53)
+    assert vmm.event(0)["event"] == "none"
+    ctl(case.socket, "release", "vm")
+    assert vmm.event(5000)["event"] == "released"
+    vmm.end()
+
+
 def daemon_check(case):
     """vfio-cprctl check says that this machine is fit, and what an unfit device needs."""
     findings = ctl(case.socket, "check", case.edu[0])
@@ -577,7 +672,7 @@ def main():
     try:
         CASES[name](case)
         case.finish()
-    except BaseException:
+    except Exception:
         sys.stdout.flush()
         print(case.daemon.log())
         raise

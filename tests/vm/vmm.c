@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/kvm.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <poll.h>
@@ -384,6 +385,40 @@ static void do_dma_wait(void)
 	answer(patience > 0 ? 0 : -ETIMEDOUT, "");
 }
 
+static int kvm_vm = -1, kvm_vfio = -1;
+
+/* kvm: makes a virtual machine, with an interrupt controller and a VFIO device of KVM's */
+static void do_kvm(void)
+{
+	struct kvm_create_device create = {.type = KVM_DEV_TYPE_VFIO};
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	kvm_vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+	if (kvm_vm < 0 || ioctl(kvm_vm, KVM_CREATE_IRQCHIP) < 0 ||
+	    ioctl(kvm_vm, KVM_CREATE_DEVICE, &create) < 0) {
+		printf("error %d no KVM: %s\n", errno, strerror(errno));
+		return;
+	}
+	kvm_vfio = create.fd;
+	answer(0, "");
+}
+
+/* irqfd VECTOR GSI [deassign] */
+static void do_irqfd(void)
+{
+	answer(words > 3 ? vfio_cpr_kvm_irqfd_deassign(cpr, kvm_vm, fds[number(1)], number(2))
+			 : vfio_cpr_kvm_irqfd_assign(cpr, kvm_vm, fds[number(1)], number(2), -1),
+	       "");
+}
+
+static void do_kvm_device(void)
+{
+	struct thing *device = find(devices, word[1]);
+
+	if (device)
+		answer(vfio_cpr_kvm_add_device(device->pointer, kvm_vfio), "");
+}
+
 static void do_state_put(void)
 {
 	answer(vfio_cpr_state_put(cpr, word[1], word[2], strlen(word[2])), "");
@@ -500,6 +535,9 @@ static const struct {
 	{"check", do_check, 5},
 	{"dma", do_dma, 6},
 	{"dma-wait", do_dma_wait, 2},
+	{"kvm", do_kvm, 1},
+	{"irqfd", do_irqfd, 3},
+	{"kvm-device", do_kvm_device, 2},
 	{"state-put", do_state_put, 3},
 	{"state-get", do_state_get, 2},
 	{"blockers", do_blockers, 1},

@@ -106,10 +106,10 @@ class Resets:
     def __init__(self):
         if not os.path.exists(self.TRACING + "/kprobe_events"):
             subprocess.run(["mount", "-t", "tracefs", "tracefs", self.TRACING], check=True)
-        with open(self.TRACING + "/kprobe_events", "a", encoding="ascii") as file:
-            for function in self.FUNCTIONS:
-                file.write(f"p:resets/{function} {function}\n")
-                file.flush()
+        probes = os.open(self.TRACING + "/kprobe_events", os.O_WRONLY | os.O_APPEND)
+        for function in self.FUNCTIONS:
+            os.write(probes, f"p:resets/{function} {function}\n".encode())
+        os.close(probes)
         self._write("/trace", "")
         self._write("/events/resets/enable", "1")
 
