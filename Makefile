@@ -102,7 +102,10 @@ $(B)/libvfio-cpr.a: $(CLIENT_OBJ) $(COMMON_OBJ)
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $(B)/libvfio-cpr.o
 
-$(B)/libvfio-cpr.pc: client/libvfio-cpr.pc.in common/version.h Makefile
+# Made each time: PREFIX may be another one than last time.
+.PHONY: FORCE
+$(B)/libvfio-cpr.pc: client/libvfio-cpr.pc.in FORCE
+	@mkdir -p $(@D)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' $< > $@
 
@@ -149,11 +152,17 @@ $(B)/tests/killpoint.so: tests/vm/killpoint.c common/uapi.h
 test-programs: all $(UNIT_TESTS) $(VM_PROGRAMS)
 
 # The two commands of the README, and parts of them.
-.PHONY: check check-unit check-proto check-vm check-tree demo lint
+.PHONY: check check-unit check-proto check-journal check-vm check-systemd check-harness check-tree \
+	demo lint
 check:
 	@tests/check.sh all
-check-unit check-proto check-vm check-tree:
+check-unit check-proto check-journal check-vm check-systemd check-harness check-tree:
 	@tests/check.sh $(@:check-%=%)
+
+# The daemon is killed 10,000 times.
+.PHONY: check-kills
+check-kills: all
+	@BUILD=build /usr/bin/python3 tests/journal/kill_test.py --kills $(or $(KILLS),10000)
 demo:
 	@tests/vm/demo.sh
 lint:
@@ -186,7 +195,7 @@ install: all $(B)/vfio-cprd.service
 	install -m 644 common/io.vfiocpr.Session.varlink $(DESTDIR)$(VARLINKDIR)
 	install -m 644 completions/vfio-cprctl.bash $(DESTDIR)$(COMPLETIONDIR)/vfio-cprctl
 
-$(B)/vfio-cprd.service: systemd/vfio-cprd.service.in Makefile
+$(B)/vfio-cprd.service: systemd/vfio-cprd.service.in FORCE
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@SBINDIR@|$(SBINDIR)|; s|@TYPE@|$(SERVICE_TYPE)|' $< > $@
 
@@ -198,7 +207,9 @@ clean:
 help:
 	@echo 'make            the daemon, the library, vfio-cprctl and the example'
 	@echo 'make demo       a driver is killed with DMA in flight, in a test VM'
-	@echo 'make check      every test; parts: check-unit check-proto check-vm check-tree'
+	@echo 'make check      every test; parts: check-tree check-unit check-proto check-journal'
+	@echo '                check-harness check-vm check-systemd'
+	@echo 'make check-kills  the daemon is killed 10,000 times while clients work (KILLS=N)'
 	@echo 'make lint       formatting, static analysis, both compilers'
 	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60)'
 	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX))'

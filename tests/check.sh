@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make check: installs what is missing, builds with the sanitizers, runs the suites given (all,
-# unit, proto, vm, tree), and ends with one line that counts their tests.
+# unit, proto, journal, harness, vm, systemd, tree), and ends with one line that counts their tests.
 set -u -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 
@@ -9,7 +9,7 @@ export BUILD=build/sanitized
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONDONTWRITEBYTECODE=1
 passed=0 failed=0 skipped=0
-logs=build/check
+logs=build/check beside=()
 mkdir -p "$logs"
 
 # count LOG NAME STATUS: adds a suite's lines to the counts. A suite that failed must have said so.
@@ -54,21 +54,52 @@ unit() {
 	return $status
 }
 
-# Both kernels at once: the machines are emulated, and each leaves processors idle.
+# run_beside NAME COMMAND...: like run, in the background; its output is shown by finish.
+run_beside() {
+	local name=$1
+	shift
+	"$@" >"$logs/$name.log" 2>&1 &
+	beside+=("$name" $!)
+}
+
+# Waits for what runs beside, and shows and counts it.
+finish() {
+	local status
+	while [ ${#beside[@]} -gt 0 ]; do
+		status=0
+		wait "${beside[1]}" || status=$?
+		echo "== ${beside[0]}"
+		cat "$logs/${beside[0]}.log"
+		count "$logs/${beside[0]}.log" "${beside[0]}" "$status"
+		beside=("${beside[@]:2}")
+	done
+}
+
+# The machines are emulated, and each leaves processors idle: two at a time.
 vm() {
-	tests/vm/run.sh debian-6.1 --results "$logs/debian-6.1" >"$logs/vm-debian-6.1.log" 2>&1 &
-	local debian=$!
+	run_beside vm-debian-6.1 tests/vm/run.sh debian-6.1 --results "$logs/debian-6.1"
 	run vm-iommufd tests/vm/run.sh iommufd --results "$logs/iommufd"
-	local status=0
-	wait "$debian" || status=$?
-	echo "== vm-debian-6.1"
-	cat "$logs/vm-debian-6.1.log"
-	count "$logs/vm-debian-6.1.log" vm-debian-6.1 "$status"
+	finish
+}
+
+systemd() {
+	run vm-systemd tests/vm/systemd/run.sh --results "$logs/systemd"
+}
+
+proto() {
+	run proto /usr/bin/python3 tests/lib/runner.py -j 4 tests/proto/test_*.py
+}
+
+# The long run of kills is for the plain build, which restarts faster: make check-kills.
+journal() {
+	run journal /usr/bin/python3 tests/lib/runner.py -j 2 tests/journal/test_*.py
+	run kills /usr/bin/python3 tests/journal/kill_test.py --kills "${KILLS:-400}"
 }
 
 packages=(tests/packages)
 case $1 in
-all | vm) packages+=(tests/vm/harness/packages) ;;
+all | vm | harness) packages+=(tests/vm/harness/packages) ;;&
+all | systemd) packages+=(tests/vm/harness/packages tests/vm/systemd/packages) ;;
 esac
 tests/install-packages.sh "${packages[@]}" || exit
 make -s -j"$(nproc)" SANITIZE=1 test-programs >"$logs/build.log" 2>&1 || {
@@ -79,16 +110,20 @@ make -s -j"$(nproc)" SANITIZE=1 test-programs >"$logs/build.log" 2>&1 || {
 
 case $1 in
 all)
+	# The kernels and the root image come first: where they are not cached, they take their time.
+	tests/vm/harness/kernel.sh iommufd >/dev/null
 	run tree tests/tree.sh
 	run unit unit
-	run proto /usr/bin/python3 tests/lib/runner.py tests/proto/test_*.py
-	run harness tests/vm/harness/run-selftest.sh
+	proto
+	journal
+	run harness tests/vm/harness/run-selftest.sh iommufd
 	vm
+	systemd
 	;;
 tree) run tree tests/tree.sh ;;
 unit) run unit unit ;;
-proto) run proto /usr/bin/python3 tests/lib/runner.py tests/proto/test_*.py ;;
-vm) vm ;;
+harness) run harness tests/vm/harness/run-selftest.sh iommufd ;;
+*) "$1" ;;
 esac
 
 summary="$passed passed, $failed failed"
