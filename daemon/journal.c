@@ -59,6 +59,14 @@ struct journal *journal_found(const char *name, int receive, int send)
 	return journal;
 }
 
+struct journal *journal_foreign(const char *name, int fd)
+{
+	struct journal *journal = journal_found(name, fd, -1);
+
+	journal->foreign = true;
+	return journal;
+}
+
 void journal_free(struct journal *journal)
 {
 	int ends[2], n = 0;
@@ -236,11 +244,15 @@ int journal_unpark(const struct journal *journal)
 {
 	g_autofree char *receive = g_strconcat(journal->name, "-r", NULL);
 	g_autofree char *send = g_strconcat(journal->name, "-s", NULL);
-	/* First the log itself: who dies in between leaves an end that means nothing. */
-	int r = g_str_has_prefix(journal->name, JOURNAL_PREFIX) ? fdstore_remove(receive)
-								: fdstore_remove(journal->name);
+	int r;
 
-	if (r == 0)
-		r = fdstore_remove(send);
+	if (journal->foreign) {
+		r = fdstore_remove(journal->name);
+	} else {
+		/* First the log itself: who dies in between leaves an end that means nothing. */
+		r = fdstore_remove(receive);
+		if (r == 0)
+			r = fdstore_remove(send);
+	}
 	return r == 0 ? fdstore_barrier() : r;
 }

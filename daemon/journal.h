@@ -23,7 +23,8 @@
 #define JOURNAL_ENTRIES 2	   /* that one takes in the fd store */
 
 struct journal {
-	char *name; /* in the fd store, followed by -r and -s for the ends */
+	char *name;   /* in the fd store, followed by -r and -s for the ends */
+	bool foreign; /* it is none, and its name there is this alone */
 	uint64_t generation;
 	int receive; /* -1: only PID 1 has it, so that a send fails with -EPIPE if it does not */
 	int send;
@@ -35,6 +36,9 @@ int journal_new(uint64_t generation, struct journal **ret_journal);
 
 /* One that came back from the fd store; either end may be -1. name: without -r or -s; copied. */
 struct journal *journal_found(const char *name, int receive, int send);
+
+/* Something else that came back, by the name it has there: to be kept, and dropped if told to. */
+struct journal *journal_foreign(const char *name, int fd);
 
 /* Closes this process's ends. */
 void journal_free(struct journal *journal);

@@ -33,12 +33,25 @@ struct exchange {
 	int result;
 };
 
+/*
+ * Stores a journal. When PID 1 has it, this process's receiving end is closed, so that a record can
+ * only be written if PID 1 really has it: the first that is makes the journal count.
+ */
+static int store(struct journal *journal)
+{
+	int r = journal_park(journal);
+
+	kernel->close(journal->receive);
+	journal->receive = -1;
+	return r == 0 ? record_complete(journal) : r;
+}
+
 static void exchange_in_thread(void *data)
 {
 	struct exchange *exchange = data;
 
 	if (exchange->in)
-		exchange->result = journal_park(exchange->in);
+		exchange->result = store(exchange->in);
 	if (exchange->in && exchange->result < 0)
 		journal_unpark(exchange->in);
 	else if (exchange->out)
@@ -47,14 +60,6 @@ static void exchange_in_thread(void *data)
 		kernel->close(exchange->fds.fds[i]);
 	exchange->fds.n = 0;
 	fdlist_clear(&exchange->fds);
-}
-
-/* From here on only PID 1 has the receiving end: if it drops that, the next record tells. */
-static void close_receiving_end(struct journal *journal)
-{
-	if (journal->receive >= 0)
-		worker_close(&journal->receive, 1);
-	journal->receive = -1;
 }
 
 static void exchange_done(void *data)
@@ -75,8 +80,6 @@ static void exchange_done(void *data)
 			fdstore_give(JOURNAL_ENTRIES);
 		journal_free(exchange->out);
 		session->journal = exchange->in;
-		if (exchange->in)
-			close_receiving_end(exchange->in);
 	}
 	exchange->done(session);
 	g_free(exchange);

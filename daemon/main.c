@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -134,6 +135,14 @@ static bool open_sockets(struct server *server, const struct options *options)
 	return true;
 }
 
+/* What was left open by whoever started the daemon is not its to hold: a device, perhaps. */
+static void close_strangers(void)
+{
+	int n = sd_listen_fds(0);
+
+	close_range(SD_LISTEN_FDS_START + MAX(n, 0), ~0U, 0);
+}
+
 /* As many descriptors as may be, and room to be charged for pinned memory (CHANGE_PROCESS). */
 static void raise_limits(void)
 {
@@ -222,6 +231,7 @@ int main(int argc, char **argv)
 		printf("vfio-cprd %s\n", VFIO_CPRD_VERSION);
 		return 0;
 	}
+	close_strangers();
 	signal(SIGPIPE, SIG_IGN);
 	json_object_seed(0);
 	raise_limits();

@@ -122,9 +122,12 @@ int record_copy(struct journal *journal, const struct session *session)
 		r = record_state(journal, session);
 	if (r == 0)
 		r = record_objects(journal, &session->objects);
-	if (r == 0)
-		r = write_record(journal, json_pack("{s:s}", "op", "complete"), NULL, 0);
 	return r;
+}
+
+int record_complete(struct journal *journal)
+{
+	return write_record(journal, json_pack("{s:s}", "op", "complete"), NULL, 0);
 }
 
 /* Replaying */

@@ -7,7 +7,7 @@
  *	objects	  objects as on the wire, with their descriptors; "first" and "last" of a change that
  *		  takes several records and counts only whole
  *	remove	  kind and name of an object
- *	complete  the copy is whole: from here on there are changes
+ *	complete  the copy is whole, and stored: from here on it counts, and there are changes
  *
  * A reader refuses a version beyond its own, and keeps what it cannot read.
  */
@@ -19,8 +19,11 @@
 
 #define RECORD_VERSION 1
 
-/* Writes a whole copy of the session into an empty journal. Errors: as journal_write(). */
+/* Writes a copy of the session into an empty journal. Errors: as journal_write(). */
 int record_copy(struct journal *journal, const struct session *session);
+
+/* Ends the copy: it is stored. -EPIPE: it is not. */
+int record_complete(struct journal *journal);
 
 /* Writes one change. Errors: as journal_write(); then it does not count, in whole or in part. */
 int record_objects(struct journal *journal, const struct object_set *objects);

@@ -69,10 +69,8 @@ struct copy {
 	struct replay replay;
 };
 
-static void copy_free(gpointer data)
+static void copy_free(struct copy *copy)
 {
-	struct copy *copy = data;
-
 	replay_clear(&copy->replay);
 	g_free(copy);
 }
@@ -83,8 +81,25 @@ static void copy_drop(struct copy *copy)
 	copy_free(copy);
 }
 
-/* Reads a journal; among the copies of a session the newest whole one stays. */
-static void read_journal(struct server *server, GHashTable *copies, struct journal *journal)
+/* The copies of all sessions: the newest whole one of each, and those whose making was interrupted. */
+struct copies {
+	GHashTable *whole;     /* "uid/name" -> struct copy */
+	GPtrArray *unfinished; /* of struct copy */
+};
+
+static char *copy_key(const struct copy *copy)
+{
+	return g_strdup_printf("%u/%s", copy->replay.uid, copy->replay.name);
+}
+
+static void keep_unreadable(struct server *server, struct journal *journal, const char *problem)
+{
+	log_error(NULL, "journal %s is kept aside: %s", journal->name, problem);
+	session_unreadable(server, journal->name, journal, problem);
+}
+
+/* Reads a journal into copies. */
+static void read_journal(struct server *server, struct copies *copies, struct journal *journal)
 {
 	g_autofree char *problem = NULL, *key = NULL;
 	struct copy *copy, *other;
@@ -97,34 +112,46 @@ static void read_journal(struct server *server, GHashTable *copies, struct journ
 	}
 	problem = record_replay(journal, &replay);
 	if (problem) {
-		log_error(NULL, "journal %s is kept aside: %s", journal->name, problem);
-		session_unreadable(server, journal->name, journal, problem);
+		keep_unreadable(server, journal, problem);
 		return;
 	}
 	copy = g_new(struct copy, 1);
 	*copy = (struct copy){journal, replay};
 	if (!replay.complete) {
-		/* Its making was interrupted: the copy before it stands, or the session never was. */
-		copy_drop(copy);
+		g_ptr_array_add(copies->unfinished, copy);
 		return;
 	}
-	key = g_strdup_printf("%u/%s", replay.uid, replay.name);
-	other = g_hash_table_lookup(copies, key);
+	key = copy_key(copy);
+	other = g_hash_table_lookup(copies->whole, key);
 	if (other && other->journal->generation >= journal->generation) {
 		copy_drop(copy);
 		return;
 	}
 	if (other) {
-		g_hash_table_steal(copies, key);
+		g_hash_table_remove(copies->whole, key);
 		copy_drop(other);
 	}
-	g_hash_table_insert(copies, g_steal_pointer(&key), copy);
+	g_hash_table_insert(copies->whole, g_steal_pointer(&key), copy);
+}
+
+/* It never counted, so the copy before it stands; or the session never was, and holds nothing. */
+static void judge_unfinished(struct server *server, const struct copies *copies, struct copy *copy)
+{
+	g_autofree char *key = copy_key(copy);
+
+	if (g_hash_table_contains(copies->whole, key) || copy->replay.objects.objects->len == 0) {
+		copy_drop(copy);
+		return;
+	}
+	keep_unreadable(server, copy->journal, "it was never finished, and there is no other copy");
+	copy_free(copy);
 }
 
 static void read_journals(struct server *server, GHashTable *journals)
 {
-	g_autoptr(GHashTable)
-		copies = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, copy_free);
+	g_autoptr(GHashTable) whole = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	g_autoptr(GPtrArray) unfinished = g_ptr_array_new();
+	struct copies copies = {whole, unfinished};
 	GHashTableIter iter;
 	gpointer name, value;
 
@@ -132,13 +159,16 @@ static void read_journals(struct server *server, GHashTable *journals)
 	while (g_hash_table_iter_next(&iter, &name, &value)) {
 		const struct ends *ends = value;
 
-		read_journal(server, copies, journal_found(name, ends->receive, ends->send));
+		read_journal(server, &copies, journal_found(name, ends->receive, ends->send));
 	}
-	g_hash_table_iter_init(&iter, copies);
+	for (guint i = 0; i < unfinished->len; i++)
+		judge_unfinished(server, &copies, g_ptr_array_index(unfinished, i));
+	g_hash_table_iter_init(&iter, whole);
 	while (g_hash_table_iter_next(&iter, &name, &value)) {
 		struct copy *copy = value;
 
 		put_session(server, &copy->replay, copy->journal);
+		copy_free(copy);
 	}
 }
 
@@ -148,7 +178,7 @@ static void keep_aside(struct server *server, int fd, const char *fd_name)
 
 	fdstore_take(1);
 	log_error(NULL, "descriptor %s from systemd is no journal: kept aside", fd_name);
-	session_unreadable(server, name, journal_found(fd_name, fd, -1),
+	session_unreadable(server, name, journal_foreign(fd_name, fd),
 			   "it is no journal of vfio-cprd");
 }
 
