@@ -1,0 +1,711 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Kills the daemon at random instants, thousands of times, while clients store, replace, remove,
+die, claim and release; and checks that all that was acknowledged is there, each time.
+
+    kill_test.py [--kills N] [--seconds S] [--seed N] [--workers N]
+
+Processes: this one is PID 1 (pid1.py) and kills. Each worker keeps a model of its sessions, with its
+own descriptors of all that it stored, and tells holder processes (client.py) what to do: the
+daemon knows a holder by its pidfd, so holders are killed as processes. What a holder had under way
+when it was killed may have happened, or not, but never by half."""
+
+import argparse
+import contextlib
+import gc
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import client
+import cpr
+import pid1
+
+SESSIONS_PER_WORKER = 4
+FDS_PER_SESSION = 400
+STATE_FIELDS = ("kind", "name", "id", "device", "irqIndex", "irqAction")
+
+
+class Failure(Exception):
+    pass
+
+
+class Object:
+    """An object of the model: what it is, and our own descriptors of it."""
+
+    def __init__(self, id, kind, name, fds, **fields):
+        self.id, self.kind, self.name, self.fds, self.fields = id, kind, name, fds, fields
+
+    def describe(self, index, first=0, count=None):
+        count = len(self.fds) - first if count is None else count
+        fields = dict(self.fields)
+        if self.kind == "eventfd":
+            fields |= {"first": first, "count": count}
+        return cpr.describe(self.kind, self.name, self.id, index, **fields)
+
+    def key(self):
+        return self.kind, self.name
+
+
+def applied(objects, change):
+    """The model after a store: like the daemon's, new ones last; a state anew is last too."""
+    result = list(objects)
+    for new in change:
+        old = next((o for o in result if o.key() == new.key()), None)
+        if old and old.kind == "state":
+            result.remove(old)
+        elif old:
+            result[result.index(old)] = new
+            continue
+        result.append(new)
+    return result
+
+
+class Session:
+    """One name, and all that may be true of it."""
+
+    def __init__(self, worker, name):
+        self.worker, self.name = worker, name
+        self.random = worker.random
+        self.process = None  # its holder
+        self.state = "none"
+        self.objects = []
+        self.other = None  # what may be true instead: another list of objects
+        self.may_be_gone = False
+        self.next_id = 1
+        self.history = []
+
+    # Talking
+
+    def ask(self, name, *arguments, fds=(), counts=(), may_die=False):
+        """The answer and its descriptors. Dies by Failure if it is not what must be. None: the
+        holder was killed before the answer (may_die) came."""
+        self.history.append((name, str(arguments)[:200]))
+        del self.history[:-40]
+        self.process.request(name, self.name, *arguments, fds=fds)
+        if may_die:
+            time.sleep(self.random.choice((0, self.random.uniform(0, 0.004))))
+            self.process.kill()
+        got = self.process.answer()
+        if got is None:
+            if not may_die:
+                raise Failure(f"the holder process of {self.name} has ended")
+            self.history.append(("killed, no answer",))
+            return None
+        answer, seen, fds = got
+        counts = counts or (len(self.objects),)
+        for count in seen:
+            if count not in counts:
+                raise Failure(f"{self.name} is resumed with {count} objects, not {counts}")
+        if isinstance(answer, Exception):
+            raise answer
+        self.history.append(("answer", str(answer)[:100]))
+        return answer, fds
+
+    # What is done
+
+    def attach(self):
+        """By a new process: makes it, or claims what the last one left."""
+        self.process = client.Process(self.worker.path)
+        (start, count, repeated), _ = self.ask("attach")
+        may_be_new = self.may_be_gone or not self.objects or (self.other is not None and not self.other)
+        may_be_old = self.objects or self.other
+        if repeated and start == "resumed":
+            start = "claimed" if count else "new"
+        if start == "new" and may_be_new:
+            self.worker.sessions_made += 1
+            self.settle([])
+            self.state = "active"
+        elif start == "claimed" and may_be_old:
+            self.state = "restoring"
+            self.verify()
+        else:
+            raise Failure(f"{self.name} is {start}, with {count} objects, after {self.state}")
+        self.worker.acknowledged += 1
+
+    def settle(self, objects):
+        kept = {id(fd_owner) for fd_owner in objects}
+        keep = {fd for o in objects for fd in o.fds}
+        for old in [*self.objects, *(self.other or [])]:
+            for fd in old.fds if id(old) not in kept else ():
+                if fd not in keep and fd in cpr._tracked:
+                    cpr.close(fd)
+        self.objects, self.other, self.may_be_gone = objects, None, False
+
+    def change(self, after, name, *arguments, fds=(), may_die=False, gone=False):
+        """A call that makes the objects be `after`; killed before its answer, one of both."""
+        self.other, self.may_be_gone = after, gone
+        got = self.ask(
+            name, *arguments, fds=fds, counts=(len(self.objects), len(after)), may_die=may_die
+        )
+        if got is not None:
+            self.worker.acknowledged += 1
+            self.settle(after)
+        if may_die:
+            self.died()
+        return got is not None
+
+    def died(self):
+        self.process = None
+        self.state = "orphaned"
+
+    def may_die(self):
+        return self.random.random() < 0.04
+
+    def make(self):
+        """A new object."""
+        id, self.next_id = self.next_id, self.next_id + 1
+        if self.random.random() < 0.25:
+            return Object(id, "memory", f"ram{id}", [cpr.memfd(4096)])
+        n = self.random.choice((1, 1, 2, 3, 8))
+        fds = [cpr.eventfd(self.random.randrange(3)) for _ in range(n)]
+        return Object(id, "eventfd", f"0000:0{id % 8}:00.0/{id}", fds, irqIndex=2, irqAction=0)
+
+    def store(self, change, may_die=False, split=1):
+        """In one message, or in several that count together."""
+        messages, fds, part, used = [], [], [], 0
+        for new, first in change:
+            at = first
+            while at < len(new.fds):
+                n = min(len(new.fds) - at, cpr.MAX_FDS - used)
+                part.append(new.describe(used, at, n))
+                fds += new.fds[at : at + n]
+                used, at = used + n, at + n
+                if used == cpr.MAX_FDS or len(part) >= split > 1:
+                    messages.append((part, used))
+                    part, used = [], 0
+        if part or not messages:
+            messages.append((part, used))
+        after = applied(self.objects, [new for new, _ in change])
+        self.change(after, "store", messages, fds=fds, may_die=may_die)
+
+    def do_store(self):
+        change = [(self.make(), 0) for _ in range(self.random.choice((1, 1, 1, 2, 4)))]
+        self.store(change, self.may_die())
+
+    def do_batch(self):
+        change = [(self.make(), 0) for _ in range(self.random.randrange(3, 9))]
+        if self.random.random() < 0.2:
+            id, self.next_id = self.next_id, self.next_id + 1
+            fds = cpr.eventfds(self.random.randrange(100, 300))
+            change.append((Object(id, "eventfd", f"many{id}", fds), 0))
+        self.store(change, self.may_die(), split=2)
+
+    def do_state(self):
+        """Puts a named state, new or anew."""
+        number = self.random.randrange(3)
+        held = next((o for o in self.objects if o.key() == ("state", f"s{number}")), None)
+        if held:
+            id = held.id
+        else:
+            id, self.next_id = self.next_id, self.next_id + 1
+        content = os.urandom(self.random.choice((1, 40, 3000)))
+        new = Object(id, "state", f"s{number}", [cpr.state_memfd(content)])
+        self.store([(new, 0)], self.may_die())
+
+    def do_extend(self):
+        """More of a run."""
+        runs = [o for o in self.objects if o.kind == "eventfd"]
+        if not runs:
+            return self.do_store()
+        old = self.random.choice(runs)
+        more = cpr.eventfds(self.random.randrange(1, 4))
+        new = Object(old.id, old.kind, old.name, old.fds + more, **old.fields)
+        self.store([(new, len(old.fds))], self.may_die())
+
+    def do_remove(self):
+        if not self.objects:
+            return self.do_store()
+        gone = self.random.choice(self.objects)
+        after = [o for o in self.objects if o is not gone]
+        self.change(after, "remove", gone.kind, gone.name, may_die=self.may_die())
+
+    def do_repeat(self):
+        """What is held already, once more."""
+        if not self.objects:
+            return self.do_store()
+        again = self.random.choice([o for o in self.objects if o.kind != "state"] or [self.make()])
+        self.store([(again, 0)])
+
+    def do_refused(self):
+        """A batch that is refused at its end has no effect."""
+        if not self.objects:
+            return self.do_store()
+        taken = self.random.choice(self.objects)
+        good, bad = self.make(), Object(taken.id, "eventfd", "another", [cpr.eventfd()])
+        messages = [([good.describe(0)], len(good.fds)), ([bad.describe(0)], 1)]
+        try:
+            self.ask("store", messages, fds=good.fds + bad.fds)
+        except cpr.VarlinkError as error:
+            if error.short != "AlreadyExists":
+                raise
+        else:
+            raise Failure(f"{self.name}: an id that is taken was given twice")
+        for fd in good.fds + bad.fds:
+            cpr.close(fd)
+
+    def do_commit(self):
+        if self.ask("call", "Commit", {}, may_die=(may_die := self.may_die())) is not None:
+            self.state = "active"
+            self.worker.acknowledged += 1
+        if may_die:
+            self.died()
+
+    def do_die(self):
+        self.history.append(("die",))
+        self.process.kill()
+        self.died()
+
+    def do_release(self):
+        may_die = self.may_die()
+        if self.change([], "release", may_die=may_die, gone=True):
+            self.end_process()
+            self.state = "none"
+
+    def do_release_orphan(self):
+        """As an operator does: by its name, over a connection of no session."""
+        self.history.append(("release by name",))
+        repeated = False
+        while True:
+            try:
+                with cpr.Client(self.worker.path, timeout=60) as other:
+                    other.call("Release", {"name": self.name})
+                break
+            except cpr.VarlinkError as error:
+                may_be_gone = self.may_be_gone or not self.objects or self.other == []
+                if error.short != "NoSuchSession" or not (repeated or may_be_gone):
+                    raise
+                break
+            except (ConnectionError, BlockingIOError):
+                repeated = True
+        self.settle([])
+        self.state = "none"
+        self.worker.acknowledged += 1
+
+    def end_process(self):
+        if self.process:
+            self.process.kill()
+            self.process.channel.close()
+        self.process = None
+
+    # What must be
+
+    def problem(self, objects, items, fds):
+        """What distinguishes what was fetched from the model; None: nothing."""
+        wanted = [(o.id, *o.key(), len(o.fds)) for o in objects]
+        found, at = [], 0
+        for item in items:
+            count = item.get("count", 1)
+            key = (item["id"], item["kind"], item["name"])
+            if found and found[-1][:3] == key and item.get("first", 0) == found[-1][3]:
+                found[-1] = (*key, found[-1][3] + count)
+            elif item.get("first", 0) != 0:
+                return f"{key} begins with number {item['first']}"
+            else:
+                found.append((*key, count))
+            at += count
+        if found != wanted:
+            return f"there is {found}, not {wanted}"
+        if at != len(fds):
+            return f"{len(fds)} descriptors came for {at}"
+        for number, (mine, theirs) in enumerate(zip((fd for o in objects for fd in o.fds), fds)):
+            if not cpr.is_same_file(mine, theirs):
+                return f"descriptor {number} is another open file"
+        for item in items:
+            held = next(o for o in objects if o.key() == (item["kind"], item["name"]))
+            for field, value in held.fields.items():
+                if item.get(field) != value:
+                    return f"{item} has another {field} than {value}"
+        return None
+
+    def verify(self):
+        """All of it, descriptor by descriptor; settles what was in doubt."""
+        candidates = [self.objects] + ([self.other] if self.other is not None else [])
+        (items, fds) = self.ask("fetch", counts=[len(c) for c in candidates])
+        problems = [self.problem(objects, items, fds) for objects in candidates]
+        for fd in fds:
+            os.close(fd)
+        if None not in problems:
+            raise Failure(f"{self.name} is not what was acknowledged: {' nor '.join(problems)}")
+        if self.other is not None:
+            self.settle(candidates[problems.index(None)])
+        self.worker.verified += 1
+
+    def verify_state(self):
+        (show, _), _ = self.ask("call", "Show", {"name": self.name})
+        info = show["session"]
+        if info["state"] != self.state or (info.get("holder") or {}).get("pid") != self.process.pid:
+            raise Failure(f"{self.name}: {info}, not {self.state} held by {self.process.pid}")
+
+    def step(self):
+        if self.process is None:
+            if self.state != "none" and self.random.random() < 0.15:
+                return self.do_release_orphan()
+            return self.attach()
+        do, draw = None, self.random.random()
+        size = sum(len(o.fds) for o in self.objects)
+        if self.state == "restoring" and draw < 0.3:
+            return self.do_commit()
+        table = (
+            (0.30 if size < FDS_PER_SESSION else 0, self.do_store),
+            (0.08 if size < FDS_PER_SESSION else 0, self.do_batch),
+            (0.15, self.do_state),
+            (0.06, self.do_extend),
+            (0.10, self.do_remove),
+            (0.03, self.do_repeat),
+            (0.03, self.do_refused),
+            (0.04, self.do_die),
+            (0.03, self.do_release),
+            (0.13, self.verify),
+            (0.05, self.verify_state),
+        )
+        weights, does = zip(*table)
+        do = self.random.choices(does, weights)[0]
+        return do()
+
+
+class Worker:
+    """A process with some sessions, and a channel to the one that kills."""
+
+    def __init__(self, number, path, seed):
+        self.path, self.number = path, number
+        ours, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            ours.close()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            client.die_with_parent()
+            self.channel = theirs
+            try:
+                self.run(seed)
+            except BaseException:
+                client.send(theirs, ("failed", traceback.format_exc() + self.story()))
+            os._exit(0)
+        theirs.close()
+        self.channel = ours
+
+    def story(self):
+        return "".join(
+            f"\n{s.name} ({s.state}): " + "\n    ".join(map(str, s.history[-12:]))
+            for s in [self.current] if s
+        )
+
+    def run(self, seed):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.random = random.Random(seed)
+        self.acknowledged = self.verified = self.sessions_made = 0
+        self.current = None
+        self.sessions = [Session(self, f"w{self.number}s{i}") for i in range(SESSIONS_PER_WORKER)]
+        while True:
+            if select.select([self.channel], [], [], 0)[0]:
+                request, _ = client.receive(self.channel)
+                if request is None:
+                    break
+                if not self.obey(request):
+                    break
+                continue
+            self.current = self.random.choice(self.sessions)
+            self.current.step()
+        for session in self.sessions:
+            session.end_process()
+
+    def obey(self, request):
+        for self.current in self.sessions:
+            if request == "end":
+                if self.current.state == "none":
+                    continue
+                if self.current.process and self.random.random() < 0.5:
+                    self.current.do_die()
+                if not self.current.process and self.random.random() < 0.5:
+                    self.current.do_release_orphan()
+                    continue
+                if not self.current.process:
+                    self.current.attach()
+                self.current.verify()
+                self.current.change([], "release", gone=True)
+                self.current.end_process()
+                self.current.state = "none"
+            elif self.current.process:
+                self.current.verify()
+                self.current.verify_state()
+            elif self.current.state != "none" and (self.current.other is not None or not self.current.objects):
+                # In doubt: only a claim can tell.
+                self.current.attach()
+        client.send(
+            self.channel,
+            (
+                request,
+                {
+                    s.name: (s.state, len(s.objects), sum(len(o.fds) for o in s.objects), bool(s.process))
+                    for s in self.sessions
+                    if s.state != "none"
+                },
+                (self.acknowledged, self.verified, self.sessions_made),
+            ),
+        )
+        if request != "end":
+            client.receive(self.channel)
+        return request != "end"
+
+
+class Killer:
+    def __init__(self, options, seed, channel):
+        self.options, self.channel = options, channel
+        self.random = random.Random(seed)
+        self.kills = self.early = self.checks = 0
+        self.most_stored = 0
+        self.began = time.monotonic()
+        self.totals = {}
+        self.pid1 = pid1.Pid1(started=False, thread=False)
+        self.workers = [
+            Worker(i, self.pid1.path, self.random.random()) for i in range(options.workers)
+        ]
+        self.pid1.listen()
+        self.pid1.start()
+        self.pid1.wait_ready()
+        self.idle = self.pid1.fds()
+        self.startup = self.pid1.ready_after
+
+    def report(self, what, content):
+        try:
+            client.send(self.channel, (what, content))
+        except ConnectionError:
+            raise Failure("stopped") from None
+
+    def check_others(self):
+        if select.select([self.channel], [], [], 0)[0]:
+            raise Failure("stopped")
+        for worker in self.workers:
+            if select.select([worker.channel], [], [], 0)[0]:
+                answer, _ = client.receive(worker.channel)
+                raise Failure(f"worker {worker.number}: {answer and answer[1]}")
+
+    def round(self):
+        """One life of the daemon."""
+        draw = self.random.random()
+        if draw < 0.35:
+            # While it is starting or recovering.
+            self.early += 1
+            time.sleep(self.random.uniform(0, 1.1 * self.startup))
+        else:
+            self.pid1.wait_ready()
+            self.startup += (self.pid1.ready_after - self.startup) / 16
+            time.sleep(self.random.uniform(0, 0.030) * self.random.random())
+        self.pid1.kill(lose=self.random.random() < 0.3)
+        self.kills += 1
+        self.most_stored = max(self.most_stored, self.pid1.n_stored())
+        self.pid1.start()
+
+    def collect(self, request):
+        """Every worker's answer. With the daemon dying meanwhile, if asked."""
+        for worker in self.workers:
+            client.send(worker.channel, request)
+        sessions = {}
+        for worker in self.workers:
+            worker.channel.settimeout(120)
+            answer, _ = client.receive(worker.channel)
+            if answer is None or answer[0] != request:
+                raise Failure(f"worker {worker.number}: {answer and answer[1]}")
+            sessions |= answer[1]
+            self.totals[worker.number] = answer[2]
+        return sessions
+
+    def check(self, request="check"):
+        """All hold still, and all is verified: by them, and here by List and by counting."""
+        self.checks += 1
+        self.pid1.wait_ready()
+        sessions = self.collect(request)
+        problem = cpr.eventually(lambda: self.problem(sessions) is None, 10)
+        if not problem:
+            raise Failure(self.problem(sessions))
+        if self.pid1.complaints():
+            raise Failure("\n".join(self.pid1.complaints()[:10]))
+        if os.stat(self.pid1.log_path).st_size > 4 << 20:
+            os.truncate(self.pid1.log_path, 0)
+        if request == "check":
+            for worker in self.workers:
+                client.send(worker.channel, "go")
+
+    def problem(self, sessions):
+        with cpr.Client(self.pid1.path) as other:
+            told = {name: s for (_, name), s in other.sessions().items()}
+            status = other.call("Status")[0]
+        if set(told) != set(sessions):
+            return f"there are {sorted(told)}, not {sorted(sessions)}"
+        for name, (state, _, n_fds, _) in sessions.items():
+            held = sum(each["count"] for each in told[name]["objects"])
+            if held != n_fds:
+                return f"{name} holds {held} descriptors, not {n_fds}"
+            if told[name]["state"] != state:
+                return f"{name} is {told[name]['state']}, not {state}"
+        if not status["survivesRestart"]:
+            return f"it says that it would lose them: {status}"
+        names = self.pid1.names()
+        if len(names) != 2 * len(sessions) or {n[-2:] for n in names} - {"-r", "-s"}:
+            return f"{len(names)} are stored for {len(sessions)} sessions: {names}"
+        held = sum(s[2] for s in sessions.values())
+        holders = sum(s[3] for s in sessions.values())
+        # Each session has its journal's ends and its holder's pidfd and connection.
+        most = self.idle + held + 2 * len(sessions) + 2 * holders
+        if not held <= self.pid1.fds() <= most:
+            return f"{self.pid1.fds()} descriptors are open, not {most}: {sorted(self.pid1.links())}"
+        return None
+
+    def result(self):
+        changes, verified, made = (sum(t[i] for t in self.totals.values()) for i in range(3))
+        return {
+            "kills": self.kills,
+            "early": self.early,
+            "checks": self.checks,
+            "changes": changes,
+            "verified": verified,
+            "sessions": made,
+            "stored": self.most_stored,
+            "lost": self.pid1.told["lost"],
+            "ready": self.startup,
+        }
+
+    def run(self):
+        options = self.options
+        end = self.began + options.seconds if options.seconds else None
+        while self.kills < self.options.kills // self.options.instances and not (end and time.monotonic() > end):
+            self.round()
+            self.check_others()
+            if self.kills % options.check_every == 0:
+                self.check()
+                self.report("report", self.result())
+        self.check()
+        self.check("end")
+        self.idle_at_end()
+        self.pid1.terminate()
+        if self.pid1.names():
+            raise Failure(f"these are stored still: {self.pid1.names()}")
+        if self.pid1.complaints():
+            raise Failure("\n".join(self.pid1.complaints()[:10]))
+
+    def idle_at_end(self):
+        if not cpr.eventually(lambda: self.pid1.fds() <= self.idle):
+            raise Failure(f"{self.pid1.fds()} descriptors are open, {self.idle} at the start")
+
+    def end(self):
+        for worker in self.workers:
+            worker.channel.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)
+
+
+def run(options, seed, channel):
+    """One daemon with its PID 1 and its workers, in a process of its own."""
+    killer = None
+
+    # Its end is asked for by closing the channel: a signal would leave things half done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        killer = Killer(options, seed, channel)
+        killer.run()
+        killer.report("passed", killer.result())
+    except (Failure, cpr.DaemonFailure, cpr.VarlinkError, OSError) as failure:
+        text = f"after {killer.kills if killer else 0} kills: {type(failure).__name__}: {failure}"
+        if killer:
+            text += "\nthe daemon's log ends:\n" + killer.pid1.log()[-3000:]
+            text += f"\nstored: {killer.pid1.names()}\n{killer.pid1.told}"
+        with contextlib.suppress(ConnectionError):
+            client.send(channel, ("failed", text))
+    finally:
+        if killer:
+            killer.end()
+            killer.pid1.close()
+
+
+def watch(instances, began):
+    """Their results, in the end; None and the text if one failed."""
+    results, told_at = {}, began
+    left = dict(instances)
+    while left:
+        for channel in select.select(list(left), [], [], 1)[0]:
+            message, _ = client.receive(channel)
+            if message is None or message[0] == "failed":
+                return None, message[1] if message else "a process of the test has ended"
+            results[channel] = message[1]
+            if message[0] == "passed":
+                left.pop(channel)
+        now = time.monotonic()
+        if results and now - told_at > 20:
+            told_at = now
+            sums = add(results.values())
+            print(
+                f"     {sums['kills']} kills, {sums['changes']} changes, {now - began:.0f} s, "
+                f"ready in {sums['ready'] / len(results) * 1000:.0f} ms",
+                flush=True,
+            )
+    return add(results.values()), None
+
+
+def add(results):
+    results = list(results)
+    return {key: sum(r[key] for r in results) for key in results[0]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Kill vfio-cprd at random instants.")
+    parser.add_argument("--kills", type=int, default=10000)
+    parser.add_argument("--seconds", type=int, default=0, help="end after that long (0: all kills)")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--workers", type=int, default=3, help="of each daemon (3)")
+    parser.add_argument("--instances", type=int, default=os.cpu_count(), help="daemons at once")
+    parser.add_argument("--check-every", type=int, default=100, metavar="KILLS")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1 << 32)
+    gc.freeze()
+    began = time.monotonic()
+    instances = {}
+    for i in range(options.instances):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            for channel in (ours, *instances):
+                channel.close()
+            try:
+                run(options, f"{options.seed}/{i}", theirs)
+            finally:
+                sys.stdout.flush()
+                os._exit(0)
+        theirs.close()
+        instances[ours] = pid
+    try:
+        sums, failure = watch(instances, began)
+    finally:
+        for channel, pid in instances.items():
+            channel.close()
+            os.waitpid(pid, 0)
+    seed = f"--seed {options.seed} --instances {options.instances}"
+    if failure:
+        print(f"FAIL all that was acknowledged is there after each death of the daemon ({seed})")
+        print("    " + failure.replace("\n", "\n    "))
+        print("0 passed, 1 failed")
+        return 1
+    print(
+        "PASS all that was acknowledged is there after each death of the daemon, in order and once "
+        f"({sums['kills']} kills, {sums['early']} of them while it started; {sums['sessions']} sessions, "
+        f"{sums['changes']} acknowledged changes, {sums['verified']} times all of a session; "
+        f"{time.monotonic() - began:.0f} s; {seed})"
+    )
+    print(
+        f"PASS nothing leaks in the daemon or in systemd's fd store ({sums['checks']} counts; at most "
+        f"{sums['stored']} were stored, none at the end; {sums['lost']} messages were lost with "
+        "their sender)"
+    )
+    print("2 passed, 0 failed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
