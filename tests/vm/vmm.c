@@ -387,14 +387,15 @@ static void do_dma_wait(void)
 
 static int kvm_vm = -1, kvm_vfio = -1;
 
-/* kvm: makes a virtual machine, with an interrupt controller and a VFIO device of KVM's */
+/* kvm: makes a virtual machine, with interrupt controllers and a VFIO device of KVM's */
 static void do_kvm(void)
 {
+	struct kvm_enable_cap irqchip = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};
 	struct kvm_create_device create = {.type = KVM_DEV_TYPE_VFIO};
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	kvm_vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
-	if (kvm_vm < 0 || ioctl(kvm_vm, KVM_CREATE_IRQCHIP) < 0 ||
+	if (kvm_vm < 0 || ioctl(kvm_vm, KVM_ENABLE_CAP, &irqchip) < 0 ||
 	    ioctl(kvm_vm, KVM_CREATE_DEVICE, &create) < 0) {
 		printf("error %d no KVM: %s\n", errno, strerror(errno));
 		return;

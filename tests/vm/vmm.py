@@ -106,6 +106,8 @@ class Resets:
     def __init__(self):
         if not os.path.exists(self.TRACING + "/kprobe_events"):
             subprocess.run(["mount", "-t", "tracefs", "tracefs", self.TRACING], check=True)
+        if os.path.exists(self.TRACING + "/events/resets"):
+            self.end()  # a case that failed has left them
         probes = os.open(self.TRACING + "/kprobe_events", os.O_WRONLY | os.O_APPEND)
         for function in self.FUNCTIONS:
             os.write(probes, f"p:resets/{function} {function}\n".encode())
