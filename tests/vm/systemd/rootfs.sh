@@ -42,7 +42,7 @@ make_rootfs() {
 		tail -n 40 "$work/log" >&2
 		die "mmdebstrap failed"
 	}
-	sqfstar -quiet -no-progress -comp zstd "$work/root.sqfs" <"$work/root.tar" >&2
+	sqfstar -quiet -no-progress -no-xattrs -comp zstd "$work/root.sqfs" <"$work/root.tar" >&2
 }
 
 need_program mmdebstrap mmdebstrap
