@@ -6,9 +6,20 @@
 
 #include <dirent.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+/* GLib's socket to the journal, which it never closes. The daemon has none of the kind. */
+static bool is_datagram_socket(int fd)
+{
+	socklen_t length = sizeof(int);
+	int type = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_DGRAM;
+}
 
 int leakcheck_descriptors(void)
 {
@@ -21,7 +32,7 @@ int leakcheck_descriptors(void)
 		int fd = atoi(entry->d_name);
 		ssize_t n;
 
-		if (fd <= STDERR_FILENO || fd == dirfd(fds))
+		if (fd <= STDERR_FILENO || fd == dirfd(fds) || is_datagram_socket(fd))
 			continue;
 		n = readlinkat(dirfd(fds), entry->d_name, target, sizeof(target) - 1);
 		target[n > 0 ? n : 0] = '\0';

@@ -38,6 +38,16 @@ static bool keep_and_repeat(struct peer *peer, struct session *session)
 	return true;
 }
 
+/* What was done is not in the journal: it may be undone by the daemon's death, and is no success. */
+static void fail_unkept(struct peer *peer, const struct session *session)
+{
+	peer_fail(
+		peer, "KernelFailure", EIO,
+		"session %s: the change is made, but could not be kept in its journal, so that the "
+		"daemon's death would undo it: look into the daemon's log, then repeat it",
+		session->name);
+}
+
 /* Its holder lives: the same process may come back on a new connection, nobody else. */
 static void attach_to_held(struct peer *peer, struct session *session)
 {
@@ -58,7 +68,7 @@ static void finish_attach(struct peer *peer)
 {
 	struct session *session = peer->session;
 
-	if (session && (session->journal || !fdstore_exists())) {
+	if (session && keep_state(session) == 0) {
 		answer_attach(peer, peer->call.start);
 		return;
 	}
@@ -74,8 +84,11 @@ static void claim(struct peer *peer, struct session *session)
 {
 	peer->call.start = "claimed";
 	session_claim(session, peer);
-	if (keep_state(session) < 0 && keep_and_repeat(peer, session))
+	if (keep_state(session) < 0) {
+		if (!keep_and_repeat(peer, session))
+			fail_unkept(peer, session);
 		return;
+	}
 	answer_attach(peer, "claimed");
 }
 
@@ -392,7 +405,11 @@ static void finish_remove(struct peer *peer, struct session *session, int kind, 
 	if (kind == OBJECT_DEVICE && !object_set_find(&session->objects, kind, name) &&
 	    g_hash_table_lookup(peer->server->devices, name) == session)
 		g_hash_table_remove(peer->server->devices, name);
-	peer_reply(peer, json_object(), NULL, 0);
+	/* Once more: the journal may not be the one that took it, and says it twice at worst. */
+	if (keep_removal(session, kind, name) == 0)
+		peer_reply(peer, json_object(), NULL, 0);
+	else
+		fail_unkept(peer, session);
 }
 
 void method_remove(struct peer *peer)
@@ -435,9 +452,10 @@ void method_commit(struct peer *peer)
 	if (!session || !method_unpack(peer, "{!}"))
 		return;
 	session_commit(session);
-	if (keep_state(session) < 0 && keep_and_repeat(peer, session))
-		return;
-	peer_reply(peer, json_object(), NULL, 0);
+	if (keep_state(session) == 0)
+		peer_reply(peer, json_object(), NULL, 0);
+	else if (!keep_and_repeat(peer, session))
+		fail_unkept(peer, session);
 }
 
 void method_release(struct peer *peer)

@@ -11,7 +11,7 @@ for tool in clang-format cppcheck shellcheck; do
 	}
 done
 mapfile -t sources < <(git ls-files '*.c' '*.h')
-mapfile -t scripts < <(git ls-files '*.sh' .ci/run tests/vm/harness/init)
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run tests/vm/harness/init tests/vm/systemd/initrd)
 clang-format --dry-run -Werror "${sources[@]}" || status=1
 shellcheck -x -P SCRIPTDIR "${scripts[@]}" || status=1
 cppcheck -q --enable=warning,portability --inline-suppr --error-exitcode=1 \

@@ -1,5 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck disable=SC2317 # holds calls the functions
+# shellcheck disable=SC2046 # what pkg-config prints is to be split
 # What must hold of the tree and of what it installs, beyond any one program's behaviour.
 set -u
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
@@ -41,7 +43,7 @@ functions_are_documented() {
 			missing=1
 		}
 	done
-	return $missing
+	return "$missing"
 }
 
 header_stands_alone() {
@@ -78,7 +80,7 @@ static_library_hides_the_rest() {
 
 help_names_every_option() {
 	local option
-	for option in --socket --mode --version; do
+	for option in --socket --mode --fdstore-max --version; do
 		"$BUILD/vfio-cprd" --help | grep -q -- "$option" && grep -q -- "${option#--}" docs/vfio-cprd.8 ||
 			return 1
 	done
