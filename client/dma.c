@@ -18,7 +18,10 @@
 
 static guint iova_hash(gconstpointer key)
 {
-	return (guint)((((uint64_t)(uintptr_t)key >> 12) * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
+	uint64_t page = (uint64_t)(uintptr_t)key >> 12;
+
+	/* Neighbours are mapped one after the other, and stay neighbours in memory too. */
+	return (guint)(page ^ page >> 32);
 }
 
 static gpointer iova_key(uint64_t iova)

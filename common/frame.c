@@ -117,6 +117,11 @@ int frame_reader_take(struct frame_reader *reader, char **ret_json, size_t *ret_
 	reader->size -= size + 1;
 	memmove(reader->buffer, nul + 1, reader->size);
 	reader->scanned = 0;
+	if (reader->size == 0) {
+		/* Most connections are idle most of the time: a thousand buffers would be 64 MiB. */
+		g_clear_pointer(&reader->buffer, g_free);
+		reader->allocated = 0;
+	}
 	fdlist_move(ret_fds, &reader->fds);
 	return 1;
 }

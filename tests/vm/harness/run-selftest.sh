@@ -44,7 +44,7 @@ expect_line all 'PASS leaving-a-process \([0-9.]+ s\)'
 expect_line all 'FAIL killing-itself \(status 137, [0-9.]+ s\)'
 expect_line all 'FAIL kernel-warning \(status 0, [0-9.]+ s\)'
 expect_line all '    .*WARNING: made up by the self-test'
-expect_line all 'HANG hanging \(cut off after [2-4]\.[0-9] s\)'
+expect_line all 'HANG hanging \(cut off after [0-9.]+ s\)'
 expect_line all '    before it hangs'
 expect_line all '    harness: still running: .*sleep 1000.*'
 expect_line all 'PASS python .*'
@@ -61,7 +61,7 @@ expect "a streamed run" "$(sed 's/(.*//' "$work/good")" \
 	$'to stdout\nto stderr\nPASS passing \nPASS python \npassed 2 failed 0 hung 0 skipped 0'
 
 expect "status of a run cut off" "$(run cut --only hanging --timeout 1)" 1
-expect_line cut 'LOST hanging: the VM was cut off after 1 s before it began'
+expect_line cut 'LOST hanging: the VM was cut off after 1 s (before it began|while it ran)'
 
-[[ $wrong == 0 ]] && echo "the harness works on $kernel"
+[[ $wrong == 0 ]] && echo "PASS the harness tells passed, failed, hung, skipped and lost tests apart on $kernel"
 exit $wrong
