@@ -168,6 +168,10 @@ demo:
 lint:
 	@tests/lint.sh
 
+.PHONY: bench
+bench:
+	@tests/bench/run.sh
+
 .PHONY: fuzz
 fuzz:
 	@tests/fuzz/run.sh
@@ -211,6 +215,7 @@ help:
 	@echo '                check-harness check-vm check-systemd'
 	@echo 'make check-kills  the daemon is killed 10,000 times while clients work (KILLS=N)'
 	@echo 'make lint       formatting, static analysis, both compilers'
+	@echo 'make bench      beside its peers and the kernel; BENCH_VM=0 without the VM'
 	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60)'
 	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX))'
 	@echo 'SANITIZE=1 builds with ASan and UBSan into build/sanitized; V=1 shows the commands'

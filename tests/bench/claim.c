@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A VM's whole session claimed cold by a new process, from connect() to the last descriptor:
+ * claim SOCKET ROUNDS FDS [CLIENTS]. The session has the vectors of four devices, 16 memories
+ * (fewer if FDS are few), a table of 16 mappings and a state. With CLIENTS as many processes claim
+ * one each at once, and one alone for comparison; all times are from the common start. A claim
+ * begins with nothing: no connection, no session.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/bench/bench.h"
+
+static const char *path;
+static char floor_name[32];
+static size_t n_fds;
+
+struct shared {
+	uint64_t start;
+	uint64_t end[1024];
+};
+static struct shared *shared;
+
+static size_t extras(void)
+{
+	return n_fds >= 128 ? 18 : 2;
+}
+
+static void session_name(size_t i, char name[32])
+{
+	snprintf(name, 32, "vm%zu", i);
+}
+
+/* In a process of its own: makes the session, and dies. */
+static void create(size_t i)
+{
+	pid_t pid = check_errno(fork(), "fork");
+	char name[32];
+
+	session_name(i, name);
+	if (pid == 0) {
+		int *fds = g_new(int, n_fds);
+		struct entry *entries[PARTS + EXTRAS_MAX];
+		struct vfio_cpr *cpr = attach_new(path, name);
+		size_t n;
+
+		make_eventfds(fds, n_fds - extras());
+		n = make_entries(entries, fds, n_fds - extras(), extras());
+		check_cpr(inventory_store(cpr, entries, n), cpr, "store");
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+	wait_orphaned(path, name);
+}
+
+/*
+ * Touches what a claim will: the first use of code, heap and stack costs page faults, which are the
+ * process's and not the daemon's. A VMM has been running for some time when it claims.
+ */
+static void warm_up(void)
+{
+	char *heap = g_malloc(256 * 1024);
+	auto_call_error error = {0};
+	volatile char stack[64 * 1024];
+	struct connection *connection;
+
+	for (size_t i = 0; i < 256 * 1024; i += 4096)
+		heap[i] = 1;
+	for (size_t i = 0; i < sizeof(stack); i += 4096)
+		stack[i] = 1;
+	g_free(heap);
+	check(connection_open(path, &connection), "connect");
+	check(connection_call(connection, SESSION_METHOD("Status"), NULL, NULL, 0, -1, NULL, NULL,
+			      &error),
+	      "Status");
+	connection_close(connection);
+}
+
+static void claim_ours(size_t i)
+{
+	enum vfio_cpr_start start;
+	struct vfio_cpr *cpr;
+	char name[32];
+
+	session_name(i, name);
+	check(vfio_cpr_open(path, 0, &cpr), "open");
+	check_cpr(vfio_cpr_attach(cpr, name, &start), cpr, "attach");
+	shared->end[i] = now_ns();
+	if (start != VFIO_CPR_START_CLAIMED)
+		_exit(1);
+}
+
+static void claim_floor(size_t i)
+{
+	int *fds = g_new(int, n_fds);
+
+	floor_fetch(floor_connect(floor_name), fds, n_fds);
+	shared->end[i] = now_ns();
+}
+
+/* Has n processes claim at once. Returns what the last and, on average, each waited for. */
+static uint64_t run(size_t n, void (*claim)(size_t i), uint64_t *ret_first)
+{
+	g_autofree pid_t *pids = g_new(pid_t, n);
+	uint64_t worst = 0, first = UINT64_MAX;
+	int gate[2];
+	char byte;
+
+	check_errno(pipe(gate), "pipe");
+	for (size_t i = 0; i < n; i++) {
+		shared->end[i] = 0;
+		pids[i] = check_errno(fork(), "fork");
+		if (pids[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			close(gate[1]);
+			warm_up();
+			if (read(gate[0], &byte, 1) != 0)
+				_exit(1);
+			claim(i);
+			/* What an exit costs is not to be in the others' times. */
+			pause();
+		}
+	}
+	close(gate[0]);
+	g_usleep(5000 + n * 2000); /* all wait at the gate */
+	shared->start = now_ns();
+	close(gate[1]);
+	for (size_t i = 0; i < n; i++)
+		while (__atomic_load_n(&shared->end[i], __ATOMIC_ACQUIRE) == 0) {
+			if (waitpid(pids[i], NULL, WNOHANG) != 0)
+				check(-EIO, "claim");
+			g_usleep(1000);
+		}
+	for (size_t i = 0; i < n; i++) {
+		kill(pids[i], SIGKILL);
+		waitpid(pids[i], NULL, 0);
+	}
+	for (size_t i = 0; i < n; i++) {
+		worst = MAX(worst, shared->end[i] - shared->start);
+		first = MIN(first, shared->end[i] - shared->start);
+	}
+	*ret_first = first;
+	return worst;
+}
+
+static void wait_all(size_t n)
+{
+	char name[32];
+
+	for (size_t i = 0; i < n; i++) {
+		session_name(i, name);
+		wait_orphaned(path, name);
+	}
+}
+
+static void measure_single(bool is_reported)
+{
+	uint64_t first, time;
+
+	time = run(1, claim_floor, &first);
+	if (is_reported)
+		report("claim", n_fds, "floor", time / 1e3);
+	time = run(1, claim_ours, &first);
+	if (is_reported)
+		report("claim", n_fds, "ours", time / 1e3);
+	wait_all(1);
+}
+
+static void measure_clients(size_t n)
+{
+	uint64_t first, worst;
+
+	worst = run(n, claim_floor, &first);
+	report("clients", n, "floor", worst / 1e3);
+	report("clients-first", n, "floor", first / 1e3);
+	worst = run(1, claim_floor, &first);
+	report("clients-single", n, "floor", worst / 1e3);
+	worst = run(n, claim_ours, &first);
+	report("clients", n, "ours", worst / 1e3);
+	report("clients-first", n, "ours", first / 1e3);
+	wait_all(n);
+	worst = run(1, claim_ours, &first);
+	report("clients-single", n, "ours", worst / 1e3);
+	wait_all(1);
+}
+
+static void release(size_t n)
+{
+	char name[32];
+
+	for (size_t i = 0; i < n; i++) {
+		enum vfio_cpr_start start;
+		struct vfio_cpr *cpr;
+
+		session_name(i, name);
+		check(vfio_cpr_open(path, 0, &cpr), "open");
+		check_cpr(vfio_cpr_attach(cpr, name, &start), cpr, "attach");
+		check_cpr(vfio_cpr_release(cpr), cpr, "release");
+		vfio_cpr_close(cpr);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	size_t clients = argc > 4 ? strtoul(argv[4], NULL, 0) : 1;
+	int rounds = argc > 3 ? atoi(argv[2]) : 0;
+	int *fds;
+	pid_t floor;
+
+	path = argv[1];
+	n_fds = argc > 3 ? strtoul(argv[3], NULL, 0) : 0;
+	raise_nofile();
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	for (size_t i = 0; i < clients; i++)
+		create(i);
+	fds = g_new(int, n_fds);
+	make_eventfds(fds, n_fds);
+	snprintf(floor_name, sizeof(floor_name), "vfio-cprd-bench-%d", (int)getpid());
+	floor = floor_listen(floor_name, fds, n_fds);
+	close_all(fds, n_fds);
+	for (int round = -1; round < rounds; round++)
+		if (clients > 1)
+			measure_clients(clients);
+		else
+			measure_single(round >= 0);
+	floor_stop(floor);
+	release(clients);
+	return 0;
+}

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# make bench: vfio-cprd beside its peers and the kernel's own cost, in one table, which
+# build/bench.json has too. BENCH_VM=0 leaves the test VM out; --plots draws those of docs/.
+set -eu -o pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+
+programs=(handback claim mapping journal vm blackout)
+results=build/bench/results
+export PYTHONDONTWRITEBYTECODE=1
+
+build_programs() {
+	local name flags libs s6=()
+	make -s -j"$(nproc)" all
+	read -ra flags < <(pkg-config --cflags glib-2.0 jansson)
+	read -ra libs < <(pkg-config --libs glib-2.0 jansson)
+	flags+=(-std=gnu11 -O2 -g -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes
+		-Werror -D_GNU_SOURCE -I. -Iinclude)
+	mkdir -p build/bench
+	for name in "${programs[@]}"; do
+		s6=()
+		if [ "$name" = handback ] && [ -e "$s6_header" ]; then
+			s6=(-ls6 -lskarnet)
+			flags+=(-DHAVE_S6)
+		fi
+		gcc "${flags[@]}" "tests/bench/$name.c" tests/bench/bench.c build/client/*.o \
+			build/common/{fdlist,frame,table}.o "${s6[@]}" "${libs[@]}" \
+			-o "build/bench/$name"
+	done
+	# The test VM has no compiler; pid1.py finds this one instead.
+	gcc -O2 -static -o build/bench/spawn tests/journal/spawn.c
+	# shellcheck disable=SC2016 # for the guest's shell
+	printf '%s\n' '#!/bin/sh' 'cp /tests/build/bench/spawn "$4"' >build/bench/cc
+	chmod 755 build/bench/cc
+}
+
+run_host() {
+	/usr/bin/python3 tests/bench/host.py all >"$results/host.log"
+}
+
+run_vm() {
+	local name items=()
+	cat >build/bench/list <<-'LIST'
+		iommufd 900 env BUILD=/tests/build python3 /tests/bench/guest.py iommufd
+		type1 900 env BUILD=/tests/build python3 /tests/bench/guest.py type1
+		clients 300 env BUILD=/tests/build python3 /tests/bench/host.py claim 5 530 64
+		restart 900 env BUILD=/tests/build python3 /tests/bench/host.py restart 1000 64
+	LIST
+	for name in "${programs[@]}" spawn; do
+		items+=("build/bench/$name:/tests/build/bench/$name")
+	done
+	tests/vm/harness/run.sh --kernel iommufd --list build/bench/list --mem 2048 \
+		--results "$results/vm" \
+		build/vfio-cprd:/tests/build/vfio-cprd build/bench/cc:/usr/bin/cc \
+		tests/lib:/tests/lib tests/journal:/tests/journal tests/bench:/tests/bench \
+		"${items[@]}"
+}
+
+tests/install-packages.sh tests/packages tests/bench/packages tests/vm/harness/packages
+s6_header=$(find /usr/include -name fdholder.h -path '*/s6/*' -print -quit)
+build_programs
+rm -rf "$results"
+mkdir -p "$results"
+echo "on the host (some minutes)"
+run_host
+if [ "${BENCH_VM:-1}" != 0 ]; then
+	echo "in the test VM (some minutes)"
+	run_vm
+fi
+/usr/bin/python3 tests/bench/report.py "$results" build/bench.json
+if [ "${1-}" = --plots ]; then
+	/usr/bin/python3 tests/bench/plot.py build/bench.json docs
+fi
