@@ -148,8 +148,9 @@ $(B)/tests/killpoint.so: tests/vm/killpoint.c common/uapi.h
 	$(call say,LD)
 	$(Q)$(CC) -D_GNU_SOURCE -I. -Iinclude -std=gnu11 $(WARNINGS) -O2 -fPIC -shared $< -o $@ -ldl
 
-.PHONY: test-programs
-test-programs: all $(UNIT_TESTS) $(VM_PROGRAMS)
+.PHONY: test-programs vm-programs
+vm-programs: all $(VM_PROGRAMS)
+test-programs: vm-programs $(UNIT_TESTS)
 
 # The two commands of the README, and parts of them.
 .PHONY: check check-unit check-proto check-journal check-vm check-systemd check-harness check-tree \

@@ -393,11 +393,13 @@ def killed_in_recovery(case):
 
 
 def many_eventfds_survive(case):
-    """A session of 1,000 eventfds comes back whole, in order, with its counts."""
+    """A session of 20,000 eventfds comes back whole, in order, with its counts."""
+    names, each = [f"vectors{i}" for i in range(10)], 2000
     vmm = case.vmm()
     assert vmm.start() == "new"
-    vmm.eventfds("vectors", 0, 1000)
-    vmm.number_eventfds(0, 1000)
+    for name in names:
+        vmm.eventfds(name, 0, each)
+        vmm.number_eventfds(0, each)
     vmm.commit()
     for _ in range(3):
         case.kill_and_wait()
@@ -405,12 +407,13 @@ def many_eventfds_survive(case):
     wait_for_state(case.socket, "orphaned")
     case.kill_and_wait()
     view = session(case.socket)
-    assert view["objects"] == {"eventfd": 1000}
-    assert view["pendingInterrupts"] == 1000 * 1001 // 2
+    assert view["objects"] == {"eventfd": len(names) * each}
+    assert view["pendingInterrupts"] == len(names) * each * (each + 1) // 2
     vmm = case.vmm()
     assert vmm.start() == "claimed"
-    assert vmm.eventfds("vectors", 0, 1000)["restored"] == "1000"
-    assert vmm.check_eventfds(0, 1000).value == 1000
+    for name in names:
+        assert vmm.eventfds(name, 0, each)["restored"] == str(each)
+        assert vmm.check_eventfds(0, each).value == each
     vmm.commit()
     vmm.end()
 
