@@ -67,7 +67,8 @@ struct vfio_cpr_memory; /* memory that a new process can map again: a memfd, tmp
  * *ret_cpr is set on success and, so that vfio_cpr_strerror() can tell why, on every failure but
  * -ENOMEM and -EINVAL: close it in both cases.
  *
- * -EINVAL: unknown flags, or both. -ENOENT, -ECONNREFUSED: no daemon. -EACCES: no access to the socket.
+ * -EINVAL: unknown flags, or both. -ENOENT, -ECONNREFUSED: no daemon. -EACCES: no access to the
+ * socket.
  */
 int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr);
 
@@ -174,7 +175,8 @@ uint32_t vfio_cpr_space_ioas_id(const struct vfio_cpr_space *space);
  *
  * -ENODEV: no such device, or not bound to a VFIO driver. -EBUSY: its group is open elsewhere, or
  * its DMA addresses are being restored. -EACCES: no access to its node. -EOPNOTSUPP: type1 without
- * VFIO_UPDATE_VADDR: the kernel is too old, or an mdev is in the container. -EINVAL: it belongs to another space of this session.
+ * VFIO_UPDATE_VADDR: the kernel is too old, or an mdev is in the container. -EINVAL: it belongs to
+ * another space of this session.
  */
 int vfio_cpr_device_get(struct vfio_cpr_space *space, const char *bdf,
 			struct vfio_cpr_device **ret_device);

@@ -19,7 +19,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static int fake_unmap_vaddr(int container, bool all, uint64_t iova, uint64_t size, uint64_t *ret_size)
+static int fake_unmap_vaddr(int container, bool all, uint64_t iova, uint64_t size,
+			    uint64_t *ret_size)
 {
 	(void)container;
 	if (all)

@@ -188,14 +188,14 @@ static const struct {
 	const char *second;
 	size_t second_size;
 } violations[] = {
-	{"a", 1, 0, true, "b\0", 2},	 /* in the middle of a message */
-	{"a", 1, 1, true, "b\0", 2},	 /* on both its halves */
-	{"a\0", 2, 0, false, "b\0", 2},	 /* glued to one without */
-	{"a\0b", 3, 0, true, "c\0", 2},	 /* behind the start of another */
-	{"a\0", 2, 0, true, "b\0", 2},	 /* before the last was taken */
-	{"a\0", 2, 1, true, "b\0", 2},	 /* before the last's descriptors were taken */
-	{"", 0, 0, false, "a\0b\0", 4},	 /* with two messages */
-	{"", 0, 0, false, "a\0b", 3},	 /* with one and the start of another */
+	{"a", 1, 0, true, "b\0", 2},	/* in the middle of a message */
+	{"a", 1, 1, true, "b\0", 2},	/* on both its halves */
+	{"a\0", 2, 0, false, "b\0", 2}, /* glued to one without */
+	{"a\0b", 3, 0, true, "c\0", 2}, /* behind the start of another */
+	{"a\0", 2, 0, true, "b\0", 2},	/* before the last was taken */
+	{"a\0", 2, 1, true, "b\0", 2},	/* before the last's descriptors were taken */
+	{"", 0, 0, false, "a\0b\0", 4}, /* with two messages */
+	{"", 0, 0, false, "a\0b", 3},	/* with one and the start of another */
 };
 
 START_TEST(descriptors_in_any_other_place_are_a_violation_and_closed)

@@ -163,7 +163,8 @@ START_TEST(a_file_named_like_an_anonymous_inode_is_not_one)
 	g_autofree char *directory = g_dir_make_tmp("identify-XXXXXX", NULL);
 	g_autofree char *path = g_build_filename(directory, "anon_inode:[eventfd]", NULL);
 
-	assert_refused(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), OBJECT_EVENTFD, "a regular file");
+	assert_refused(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), OBJECT_EVENTFD,
+		       "a regular file");
 	g_unlink(path);
 	g_rmdir(directory);
 	assert_refused(memfd_create("anon_inode:[eventfd]", MFD_CLOEXEC), OBJECT_EVENTFD,

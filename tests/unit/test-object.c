@@ -45,7 +45,8 @@ static void teardown(void)
 }
 
 /* An object of n eventfds (or of one memfd), from number first on. */
-static struct object *object_with(enum object_kind kind, int64_t id, const char *name, int first, int n)
+static struct object *object_with(enum object_kind kind, int64_t id, const char *name, int first,
+				  int n)
 {
 	struct object *object = g_new0(struct object, 1);
 	int gap = -1;
@@ -57,7 +58,8 @@ static struct object *object_with(enum object_kind kind, int64_t id, const char 
 	for (int i = 0; i < first; i++)
 		g_array_append_val(object->fds, gap);
 	for (int i = 0; i < n; i++) {
-		int fd = kind == OBJECT_EVENTFD ? eventfd(0, EFD_CLOEXEC) : memfd_create("m", MFD_CLOEXEC);
+		int fd = kind == OBJECT_EVENTFD ? eventfd(0, EFD_CLOEXEC)
+						: memfd_create("m", MFD_CLOEXEC);
 
 		g_array_append_val(object->fds, fd);
 		object->held++;
@@ -323,25 +325,31 @@ static const struct {
 	{"[]", "objects"},
 	{"1", "objects"},
 	{"{\"id\":0,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0}", "objects"},
-	{"{\"id\":4294967296,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0}", "objects"},
+	{"{\"id\":4294967296,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0}",
+	 "objects"},
 	{"{\"id\":1,\"kind\":\"thing\",\"name\":\"v\",\"firstFileDescriptor\":0}", "objects"},
 	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"\",\"firstFileDescriptor\":0}", "objects"},
-	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\\u001b\",\"firstFileDescriptor\":0}", "objects"},
-	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0,\"x\":1}", "objects"},
+	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\\u001b\",\"firstFileDescriptor\":0}",
+	 "objects"},
+	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0,\"x\":1}",
+	 "objects"},
 	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\"}", "firstFileDescriptor"},
-	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":3}", "firstFileDescriptor"},
+	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":3}",
+	 "firstFileDescriptor"},
 	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":9223372036854775807}",
 	 "firstFileDescriptor"},
 	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0,\"count\":4}",
 	 "firstFileDescriptor"},
-	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0,\"count\":0}", "count"},
+	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0,\"count\":0}",
+	 "count"},
 	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0,\"first\":1,"
 	 "\"count\":9223372036854775807}",
 	 "count"},
 	{"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0,"
 	 "\"first\":9223372036854775807}",
 	 "count"},
-	{"{\"id\":1,\"kind\":\"memory\",\"name\":\"v\",\"firstFileDescriptor\":0,\"count\":2}", "count"},
+	{"{\"id\":1,\"kind\":\"memory\",\"name\":\"v\",\"firstFileDescriptor\":0,\"count\":2}",
+	 "count"},
 	{"{\"id\":1,\"kind\":\"device\",\"name\":\"v\",\"firstFileDescriptor\":0}", "space"},
 };
 
@@ -364,8 +372,8 @@ START_TEST(a_descriptor_of_another_kind_is_refused)
 	auto_fdlist fds = FDLIST_INIT;
 
 	add_eventfds(&fds, 1);
-	ck_assert_ptr_null(
-		parse("{\"id\":1,\"kind\":\"memory\",\"name\":\"v\",\"firstFileDescriptor\":0}", &fds));
+	ck_assert_ptr_null(parse(
+		"{\"id\":1,\"kind\":\"memory\",\"name\":\"v\",\"firstFileDescriptor\":0}", &fds));
 	ck_assert(refused);
 	g_free(parameter);
 	g_free(message);
@@ -374,7 +382,8 @@ END_TEST
 
 START_TEST(a_descriptor_named_twice_is_malformed)
 {
-	const char *text = "{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0}";
+	const char *text =
+		"{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\",\"firstFileDescriptor\":0}";
 	auto_fdlist fds = FDLIST_INIT;
 	struct object *first;
 
@@ -398,7 +407,8 @@ START_TEST(memory_is_sealed_against_shrinking_and_its_size_noted)
 
 	ck_assert_int_eq(ftruncate(fd, 12288), 0);
 	fdlist_append(&fds, &fd, 1);
-	object = parse("{\"id\":1,\"kind\":\"memory\",\"name\":\"ram\",\"firstFileDescriptor\":0}", &fds);
+	object = parse("{\"id\":1,\"kind\":\"memory\",\"name\":\"ram\",\"firstFileDescriptor\":0}",
+		       &fds);
 	ck_assert_ptr_nonnull(object);
 	ck_assert_uint_eq(object->size, 12288);
 	ck_assert(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK);
@@ -413,7 +423,8 @@ START_TEST(a_table_is_mapped_while_it_is_held)
 	struct object *object;
 
 	fdlist_append(&fds, &fd, 1);
-	object = parse("{\"id\":1,\"kind\":\"table\",\"name\":\"s0\",\"firstFileDescriptor\":0}", &fds);
+	object = parse("{\"id\":1,\"kind\":\"table\",\"name\":\"s0\",\"firstFileDescriptor\":0}",
+		       &fds);
 	ck_assert_ptr_nonnull(object);
 	ck_assert_uint_eq(object->table.n_slots, 8);
 	object_free(object);

@@ -24,7 +24,8 @@ static size_t n_dma;
 static int calls, result_of_all, result_of_one, result_of_change;
 static bool is_old; /* before Linux 6.0: does nothing for another process, and says nothing */
 
-static int fake_unmap_vaddr(int container, bool all, uint64_t iova, uint64_t size, uint64_t *ret_size)
+static int fake_unmap_vaddr(int container, bool all, uint64_t iova, uint64_t size,
+			    uint64_t *ret_size)
 {
 	uint64_t done = 0;
 

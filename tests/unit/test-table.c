@@ -34,7 +34,8 @@ static void teardown(void)
 
 static struct table_slot slot_at(uint64_t iova, uint64_t size)
 {
-	return (struct table_slot){.iova = iova, .size = size, .object = 1, .state = TABLE_MAPPED, .prot = 3};
+	return (struct table_slot){
+		.iova = iova, .size = size, .object = 1, .state = TABLE_MAPPED, .prot = 3};
 }
 
 START_TEST(a_new_table_is_empty_and_sealed)
@@ -113,11 +114,11 @@ static const struct {
 	{1, 4096, 0, TABLE_MAPPED, -EINVAL},
 	{0, 4097, 0, TABLE_MAPPED, -EINVAL},
 	{0, 4096, 2048, TABLE_MAPPED, -EINVAL},
-	{-UINT64_C(4096), 4096, 0, TABLE_MAPPED, 1},	      /* ends at 2^64 */
-	{-UINT64_C(4096), 8192, 0, TABLE_MAPPED, -EINVAL},    /* beyond it */
-	{4096, -UINT64_C(4096), 0, TABLE_MAPPED, 1},	      /* ends at 2^64 */
-	{8192, -UINT64_C(4096), 0, TABLE_MAPPED, -EINVAL},    /* beyond it */
-	{0, 4096, -UINT64_C(4096), TABLE_MAPPED, 1},	      /* offsets are its owner's affair */
+	{-UINT64_C(4096), 4096, 0, TABLE_MAPPED, 1},	   /* ends at 2^64 */
+	{-UINT64_C(4096), 8192, 0, TABLE_MAPPED, -EINVAL}, /* beyond it */
+	{4096, -UINT64_C(4096), 0, TABLE_MAPPED, 1},	   /* ends at 2^64 */
+	{8192, -UINT64_C(4096), 0, TABLE_MAPPED, -EINVAL}, /* beyond it */
+	{0, 4096, -UINT64_C(4096), TABLE_MAPPED, 1},	   /* offsets are its owner's affair */
 };
 
 START_TEST(a_slot_is_read_only_if_it_can_be_a_mapping)
@@ -237,7 +238,8 @@ int main(void)
 	tcase_add_test(tests, tables_have_1_to_262144_slots);
 	tcase_add_test(tests, what_is_written_is_read);
 	tcase_add_test(tests, a_free_slot_leaves_the_output_alone);
-	tcase_add_loop_test(tests, a_slot_is_read_only_if_it_can_be_a_mapping, 0, G_N_ELEMENTS(slots));
+	tcase_add_loop_test(tests, a_slot_is_read_only_if_it_can_be_a_mapping, 0,
+			    G_N_ELEMENTS(slots));
 	tcase_add_test(tests, used_beyond_the_slots_is_cut_to_them);
 	tcase_add_test(tests, a_header_that_changes_after_opening_moves_no_bound);
 	tcase_add_test(tests, a_file_that_lies_is_no_table);
