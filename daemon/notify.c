@@ -17,14 +17,14 @@ static struct {
 static void give_sign(void *unused)
 {
 	(void)unused;
+	sd_notify(0, "WATCHDOG=1"); /* it waits for a PID 1 that is slow */
 }
 
-/* Here again, by way of a worker's thread and the loop: both live. */
+/* Here again, by way of a worker's thread and the loop: both live, so the next may be asked. */
 static void on_sign(void *unused)
 {
 	(void)unused;
 	watchdog.asked = false;
-	sd_notify(0, "WATCHDOG=1");
 }
 
 static void on_timer(evutil_socket_t fd, short events, void *data)

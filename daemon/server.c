@@ -162,15 +162,23 @@ unsigned int server_orphans(const struct server *server)
 	return n;
 }
 
+/* In a worker: the send waits for a PID 1 that is slow. */
+static void send_status(void *text)
+{
+	sd_notify(0, text);
+	g_free(text);
+}
+
 static void on_status(evutil_socket_t fd, short events, void *data)
 {
 	struct server *server = data;
 
 	(void)fd;
 	(void)events;
-	sd_notifyf(0, "STATUS=%u sessions, %u orphaned, %zu descriptors held",
-		   g_hash_table_size(server->sessions), server_orphans(server),
-		   server_descriptors(server));
+	worker_run(send_status, NULL,
+		   g_strdup_printf("STATUS=%u sessions, %u orphaned, %zu descriptors held",
+				   g_hash_table_size(server->sessions), server_orphans(server),
+				   server_descriptors(server)));
 }
 
 void server_changed(struct server *server)
