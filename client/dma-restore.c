@@ -9,13 +9,21 @@
 
 #include "client/dma.h"
 
-/* Where this process has the slot's bytes, for type1. */
-static int slot_vaddr(struct vfio_cpr_space *space, const struct table_slot *slot, void **ret_vaddr)
+/* Where this process has a region of a device, or a memory (region 0). */
+struct source {
+	uint32_t object; /* 0: nothing yet */
+	uint8_t region;
+	void *addr;
+	uint64_t size;
+};
+
+/* Finds what the slot maps. */
+static int source_find(struct vfio_cpr_space *space, const struct table_slot *slot,
+		       struct source *ret_source)
 {
 	struct vfio_cpr *cpr = space->cpr;
 	struct entry *object = inventory_find_id(cpr, slot->object);
-	uint64_t size = 0;
-	void *addr = NULL;
+	struct source source = {.object = slot->object, .region = slot->region};
 	int r = 0;
 
 	if (object && object->kind == ENTRY_MEMORY) {
@@ -23,11 +31,12 @@ static int slot_vaddr(struct vfio_cpr_space *space, const struct table_slot *slo
 
 		r = memory_wrap(cpr, object, &memory);
 		if (r == 0)
-			r = vfio_cpr_memory_map(memory, &addr);
+			r = vfio_cpr_memory_map(memory, &source.addr);
 		if (r == 0)
-			size = memory->size;
+			source.size = memory->size;
 	} else if (object && object->kind == ENTRY_DEVICE) {
-		r = device_region_map(device_wrap(space, object), slot->region, &addr, &size);
+		r = device_region_map(device_wrap(space, object), slot->region, &source.addr,
+				      &source.size);
 		if (r < 0)
 			cpr_fail(cpr, r, "region %u of %s cannot be mapped any more", slot->region,
 				 object->name);
@@ -38,14 +47,29 @@ static int slot_vaddr(struct vfio_cpr_space *space, const struct table_slot *slo
 			     "have: release the session",
 			     slot->iova, space->name, slot->object);
 	}
-	if (r < 0)
-		return r;
-	if (slot->offset > size || slot->size > size - slot->offset)
-		return cpr_fail(cpr, -EINVAL,
+	if (r == 0)
+		*ret_source = source;
+	return r;
+}
+
+/* Where this process has the slot's bytes. Neighbours are of one source, so that is kept. */
+static int slot_vaddr(struct vfio_cpr_space *space, const struct table_slot *slot,
+		      struct source *source, void **ret_vaddr)
+{
+	if (source->object == 0 || source->object != slot->object ||
+	    source->region != slot->region) {
+		int r = source_find(space, slot, source);
+
+		if (r < 0)
+			return r;
+	}
+	if (slot->offset > source->size || slot->size > source->size - slot->offset)
+		return cpr_fail(space->cpr, -EINVAL,
 				"the mapping at iova 0x%" PRIx64
 				" of address space %s is beyond the end of %s: release the session",
-				slot->iova, space->name, object->name);
-	*ret_vaddr = (char *)addr + slot->offset;
+				slot->iova, space->name,
+				inventory_find_id(space->cpr, slot->object)->name);
+	*ret_vaddr = (char *)source->addr + slot->offset;
 	return 0;
 }
 
@@ -82,12 +106,12 @@ static int restore_unmapping(struct vfio_cpr_space *space, uint32_t index,
 }
 
 static int restore_type1(struct vfio_cpr_space *space, uint32_t index,
-			 const struct table_slot *slot)
+			 const struct table_slot *slot, struct source *source)
 {
 	void *vaddr = NULL;
 	int r;
 
-	r = slot_vaddr(space, slot, &vaddr);
+	r = slot_vaddr(space, slot, source, &vaddr);
 	if (r < 0)
 		return r;
 	r = dma_ioctl_set_vaddr(space, slot, vaddr);
@@ -101,11 +125,12 @@ static int restore_type1(struct vfio_cpr_space *space, uint32_t index,
 	}
 	if (r < 0)
 		return fail_restore(space, slot, r);
-	table_set_state(&space->table, index, TABLE_MAPPED);
+	if (slot->state != TABLE_MAPPED)
+		table_set_state(&space->table, index, TABLE_MAPPED);
 	return 0;
 }
 
-/* CHANGE_PROCESS has done the mappings; only an intent is left to ask about: by mapping it again. */
+/* Only an intent is left to ask about: by mapping it again. */
 static int restore_iommufd(struct vfio_cpr_space *space, uint32_t index,
 			   const struct table_slot *slot)
 {
@@ -113,8 +138,6 @@ static int restore_iommufd(struct vfio_cpr_space *space, uint32_t index,
 	uint64_t unmapped;
 	int r;
 
-	if (slot->state == TABLE_MAPPED)
-		return 0;
 	if (!object)
 		return fail_restore(space, slot, -EINVAL);
 	r = dma_ioctl_map_file(space, slot, entry_fd(object, 0));
@@ -149,7 +172,7 @@ static bool overlaps_mapping(const struct vfio_cpr_space *space, const struct ta
 	return false;
 }
 
-static int restore_slot(struct vfio_cpr_space *space, uint32_t index)
+static int restore_slot(struct vfio_cpr_space *space, uint32_t index, struct source *source)
 {
 	struct table_slot slot;
 	int r;
@@ -167,8 +190,9 @@ static int restore_slot(struct vfio_cpr_space *space, uint32_t index)
 	}
 	if (slot.state == TABLE_UNMAPPING)
 		return restore_unmapping(space, index, &slot);
-	return space->backend == VFIO_CPR_BACKEND_IOMMUFD ? restore_iommufd(space, index, &slot)
-							  : restore_type1(space, index, &slot);
+	return space->backend == VFIO_CPR_BACKEND_IOMMUFD
+		       ? restore_iommufd(space, index, &slot)
+		       : restore_type1(space, index, &slot, source);
 }
 
 /* Once for the session's iommufd: it acts on every IOAS. */
@@ -198,13 +222,16 @@ static int change_process(struct vfio_cpr_space *space)
 	return 0;
 }
 
-static int restore_pending(struct vfio_cpr_space *space, uint32_t index)
+static int restore_pending(struct vfio_cpr_space *space, uint32_t index, struct source *source)
 {
-	int r;
+	int r = 0;
 
 	if (!space->pending[index])
 		return 0;
-	r = restore_slot(space, index);
+	/* With iommufd CHANGE_PROCESS has done what is mapped. */
+	if (space->backend == VFIO_CPR_BACKEND_TYPE1 ||
+	    table_get_state(&space->table, index) != TABLE_MAPPED)
+		r = restore_slot(space, index, source);
 	if (r == 0)
 		space->pending[index] = 0;
 	return r;
@@ -212,22 +239,24 @@ static int restore_pending(struct vfio_cpr_space *space, uint32_t index)
 
 int dma_restore_one(struct vfio_cpr_space *space, uint32_t index)
 {
+	struct source source = {0};
 	int r = 0;
 
 	if (space->backend == VFIO_CPR_BACKEND_IOMMUFD)
 		r = change_process(space);
-	return r < 0 ? r : restore_pending(space, index);
+	return r < 0 ? r : restore_pending(space, index, &source);
 }
 
 int vfio_cpr_dma_restore(struct vfio_cpr_space *space)
 {
+	struct source source = {0};
 	int r;
 
 	r = cpr_check(space->cpr);
 	if (r == 0 && space->pending && space->backend == VFIO_CPR_BACKEND_IOMMUFD)
 		r = change_process(space);
 	for (uint32_t i = 0; i < space->n_pending && r == 0; i++)
-		r = restore_pending(space, i);
+		r = restore_pending(space, i, &source);
 	if (r == 0) {
 		g_clear_pointer(&space->pending, g_free);
 		space->n_pending = 0;

@@ -95,7 +95,7 @@ int table_read(const struct table *table, uint32_t index, struct table_slot *ret
 
 	if (index >= table->n_slots)
 		return -EINVAL;
-	state = __atomic_load_n(&table->slots[index].state, __ATOMIC_ACQUIRE);
+	state = table_get_state(table, index);
 	if (state == TABLE_FREE)
 		return 0;
 	slot = table->slots[index];

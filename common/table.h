@@ -78,7 +78,11 @@ int table_read(const struct table *table, uint32_t index, struct table_slot *ret
 /* Writes the slot, its state last, so that whoever reads sees all of it or none. */
 void table_write(struct table *table, uint32_t index, const struct table_slot *slot);
 
-/* Changes the state alone. */
+/* The state alone, unchecked; and its change. */
+static inline uint8_t table_get_state(const struct table *table, uint32_t index)
+{
+	return __atomic_load_n(&table->slots[index].state, __ATOMIC_ACQUIRE);
+}
 void table_set_state(struct table *table, uint32_t index, enum table_state state);
 
 #endif
