@@ -52,11 +52,13 @@ static void fail_unkept(struct peer *peer, const struct session *session)
 static void attach_to_held(struct peer *peer, struct session *session)
 {
 	if (session->holder.pid != peer->pid || (session->peer && !peer_hung_up(session->peer))) {
+		g_autofree char *unit = session_holder_unit(session);
+
 		peer_fail(
 			peer, "Busy", EBUSY,
 			"session %s is held by process %d%s%s: stop that first, or wait for its end",
-			session->name, (int)session->holder.pid, session->holder.unit ? " of " : "",
-			session->holder.unit ? session->holder.unit : "");
+			session->name, (int)session->holder.pid, unit ? " of " : "",
+			unit ? unit : "");
 		return;
 	}
 	session_resume(session, peer);
@@ -84,12 +86,12 @@ static void claim(struct peer *peer, struct session *session)
 {
 	peer->call.start = "claimed";
 	session_claim(session, peer);
-	if (keep_state(session) < 0) {
-		if (!keep_and_repeat(peer, session))
-			fail_unkept(peer, session);
-		return;
-	}
-	answer_attach(peer, "claimed");
+	if (keep_state(session) == 0)
+		answer_attach(peer, "claimed");
+	else if (!keep_and_repeat(peer, session))
+		fail_unkept(peer, session);
+	/* After the answer: a VM stands still until it has that. */
+	log_notice(session, "session %s is claimed by process %d", session->name, (int)peer->pid);
 }
 
 static void create(struct peer *peer, const char *name, uid_t uid)

@@ -70,6 +70,7 @@ static json_t *session_to_json(const struct session *session)
 {
 	size_t counts[OBJECT_KINDS] = {0};
 	uint64_t mappings = 0, bytes = 0, pending = 0;
+	g_autofree char *unit = session_holder_unit(session);
 	json_t *holder = json_null(), *objects = json_array();
 
 	for (guint i = 0; i < session->objects.objects->len; i++) {
@@ -86,8 +87,7 @@ static json_t *session_to_json(const struct session *session)
 								 object_kind_name(kind), "count",
 								 (json_int_t)counts[kind]));
 	if (session->holder.pid > 0)
-		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit",
-				   session->holder.unit);
+		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit", unit);
 	return json_pack("{s:s, s:I, s:s, s:o, s:o, s:I, s:I, s:I}", "name", session->name, "uid",
 			 (json_int_t)session->uid, "state", session_visible_state(session),
 			 "holder", holder, "objects", objects, "mappings", (json_int_t)mappings,

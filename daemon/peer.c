@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -77,18 +76,6 @@ bool peer_hung_up(const struct peer *peer)
 	struct pollfd hangup = {.fd = peer->socket, .events = POLLRDHUP};
 
 	return peer->socket < 0 || poll(&hangup, 1, 0) > 0;
-}
-
-char *peer_unit(const struct peer *peer)
-{
-	char *unit = NULL, *copy;
-
-	/* malloc'ed by libsystemd; -ENODATA where the process is in no unit. */
-	if (sd_pid_get_unit(peer->pid, &unit) < 0)
-		return NULL;
-	copy = g_strdup(unit);
-	free(unit);
-	return copy;
 }
 
 bool peer_may(const struct peer *peer, uid_t uid)

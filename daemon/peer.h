@@ -62,9 +62,6 @@ void peer_close(struct peer *peer);
 /* Whether the other end has hung up, noticed or not. */
 bool peer_hung_up(const struct peer *peer);
 
-/* The systemd unit of its process, to g_free(), or NULL. */
-char *peer_unit(const struct peer *peer);
-
 /* Whether it may see and end what uid owns. */
 bool peer_may(const struct peer *peer, uid_t uid);
 

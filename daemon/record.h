@@ -3,7 +3,7 @@
  * The records of a journal, written and replayed. Each is a JSON object with an op:
  *
  *	open	  version, generation, name and uid of the session; the first
- *	state	  state, since when, the holder's pid and unit (its pidfd beside), what is known of spaces
+ *	state	  state, since when, the holder's pid (its pidfd beside), what is known of spaces
  *	objects	  objects as on the wire, with their descriptors; "first" and "last" of a change that
  *		  takes several records and counts only whole
  *	remove	  kind and name of an object
@@ -37,7 +37,7 @@ struct replay {
 	bool complete;
 	enum session_state state;
 	gint64 since;
-	struct holder holder; /* pid and unit; pidfd -1: none */
+	struct holder holder; /* pid; pidfd -1: none */
 	struct object_set objects;
 	GHashTable *spaces;
 };

@@ -7,7 +7,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -77,7 +79,6 @@ static void clear_holder(struct session *session)
 	if (holder->death)
 		event_free(holder->death);
 	fd_close(&holder->pidfd);
-	g_free(holder->unit);
 	*holder = (struct holder){.pidfd = -1};
 }
 
@@ -120,7 +121,6 @@ static void set_holder(struct session *session, struct peer *peer)
 	clear_holder(session);
 	holder->pid = peer->pid;
 	holder->pidfd = fd_take(&peer->pidfd);
-	holder->unit = peer_unit(peer);
 	watch_holder(session);
 	session_resume(session, peer);
 }
@@ -148,6 +148,20 @@ bool session_holder_lives(struct session *session)
 		return true;
 	holder_died(session);
 	return false;
+}
+
+char *session_holder_unit(const struct session *session)
+{
+	struct pollfd death = {.fd = session->holder.pidfd, .events = POLLIN};
+	char *unit = NULL, *copy;
+
+	/* malloc'ed by libsystemd; -ENODATA where the process is in no unit. */
+	if (session->holder.pid == 0 || sd_pid_get_unit(session->holder.pid, &unit) < 0)
+		return NULL;
+	/* Asked after: if it lives, the number was its own all the time. */
+	copy = poll(&death, 1, 0) == 0 ? g_strdup(unit) : NULL;
+	free(unit);
+	return copy;
 }
 
 /* Busy times */
@@ -222,7 +236,6 @@ struct session *session_recover(struct server *server, struct replay *replay,
 		.waiting = G_QUEUE_INIT,
 		.journal = journal,
 	};
-	session->holder.unit = g_steal_pointer(&replay->holder.unit);
 	replay->objects = (struct object_set){0};
 	server_add_session(server, session);
 	if (session->holder.pidfd >= 0)
@@ -270,7 +283,6 @@ void session_claim(struct session *session, struct peer *peer)
 {
 	set_holder(session, peer);
 	session_set_state(session, SESSION_RESTORING);
-	log_notice(session, "session %s is claimed by process %d", session->name, (int)peer->pid);
 	monitor_tell(session, "restoring");
 }
 

@@ -36,7 +36,6 @@ enum session_state {
 struct holder {
 	pid_t pid; /* 0: none */
 	int pidfd;
-	char *unit; /* systemd unit; NULL: unknown */
 	struct event *death;
 };
 
@@ -92,6 +91,12 @@ void session_free(struct session *session);
 
 /* Whether its holder's process runs. If it died unnoticed, notices now. */
 bool session_holder_lives(struct session *session);
+
+/*
+ * The systemd unit of the living holder, to g_free(), or NULL. Reads files of /proc, so it is for
+ * those who ask, not for every claim.
+ */
+char *session_holder_unit(const struct session *session);
 
 /* An orphan gets a new holder: it is restoring. */
 void session_claim(struct session *session, struct peer *peer);
