@@ -21,11 +21,23 @@ static const char *path;
 static char floor_name[32];
 static size_t n_fds;
 
+/* What the measuring process and those that claim share, and where these find it. */
 struct shared {
+	uint32_t ready;
 	uint64_t start;
 	uint64_t end[1024];
 };
 static struct shared *shared;
+static int shared_fd;
+
+#define GATE_FD	  100 /* at its end when they are to begin */
+#define SHARED_FD 101 /* numbers that nothing else has */
+
+static void map_shared(void)
+{
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, shared_fd, 0);
+	check_errno(shared == MAP_FAILED ? -1 : 0, "mmap");
+}
 
 static size_t extras(void)
 {
@@ -63,18 +75,22 @@ static void create(size_t i)
  * Touches what a claim will: the first use of code, heap and stack costs page faults, which are the
  * process's and not the daemon's. A VMM has been running for some time when it claims.
  */
+#define WARM_CHUNKS 24
+#define WARM_BYTES  4096 /* all in all less than free() gives back to the kernel */
+
 static void warm_up(void)
 {
-	char *heap = g_malloc(256 * 1024);
+	void *heap[WARM_CHUNKS];
 	auto_call_error error = {0};
 	volatile char stack[64 * 1024];
 	struct connection *connection;
 
-	for (size_t i = 0; i < 256 * 1024; i += 4096)
-		heap[i] = 1;
+	for (size_t i = 0; i < WARM_CHUNKS; i++)
+		heap[i] = memset(g_malloc(WARM_BYTES), 1, WARM_BYTES);
+	for (size_t i = 0; i < WARM_CHUNKS; i++)
+		g_free(heap[i]);
 	for (size_t i = 0; i < sizeof(stack); i += 4096)
 		stack[i] = 1;
-	g_free(heap);
 	check(connection_open(path, &connection), "connect");
 	check(connection_call(connection, SESSION_METHOD("Status"), NULL, NULL, 0, -1, NULL, NULL,
 			      &error),
@@ -104,37 +120,78 @@ static void claim_floor(size_t i)
 	shared->end[i] = now_ns();
 }
 
-/* Has n processes claim at once. Returns what the last and, on average, each waited for. */
-static uint64_t run(size_t n, void (*claim)(size_t i), uint64_t *ret_first)
+/* A claiming process, from its start: says that it is ready, waits for the gate, claims, and stays. */
+static int client(char **argv)
+{
+	size_t i = strtoul(argv[5], NULL, 0);
+	char byte;
+
+	path = argv[2];
+	snprintf(floor_name, sizeof(floor_name), "%s", argv[3]);
+	n_fds = strtoul(argv[4], NULL, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	map_shared();
+	warm_up();
+	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_RELEASE);
+	if (read(GATE_FD, &byte, 1) != 0)
+		return 1;
+	if (strcmp(argv[1], "ours") == 0)
+		claim_ours(i);
+	else
+		claim_floor(i);
+	/* What an exit costs is not to be in the others' times. */
+	pause();
+	return 0;
+}
+
+/* An image of its own: copying on write what it shares with a parent would be in its time. */
+static pid_t start_client(const char *who, size_t i, int gate)
+{
+	pid_t pid = check_errno(fork(), "fork");
+	char fds[24], index[24];
+
+	if (pid > 0)
+		return pid;
+	snprintf(fds, sizeof(fds), "%zu", n_fds);
+	snprintf(index, sizeof(index), "%zu", i);
+	check_errno(dup2(gate, GATE_FD), "dup2");
+	check_errno(dup2(shared_fd, SHARED_FD), "dup2");
+	close_range(3, GATE_FD - 1, 0);
+	close_range(SHARED_FD + 1, ~0U, 0);
+	execl("/proc/self/exe", "claim", who, path, floor_name, fds, index, NULL);
+	_exit(1);
+}
+
+static void check_alive(pid_t pid)
+{
+	if (waitpid(pid, NULL, WNOHANG) != 0)
+		check(-EIO, "claim");
+}
+
+/* Has n processes claim at once. Returns what the last waited for. */
+static uint64_t run(size_t n, const char *who, uint64_t *ret_first)
 {
 	g_autofree pid_t *pids = g_new(pid_t, n);
 	uint64_t worst = 0, first = UINT64_MAX;
 	int gate[2];
-	char byte;
 
 	check_errno(pipe(gate), "pipe");
+	shared->ready = 0;
 	for (size_t i = 0; i < n; i++) {
 		shared->end[i] = 0;
-		pids[i] = check_errno(fork(), "fork");
-		if (pids[i] == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			close(gate[1]);
-			warm_up();
-			if (read(gate[0], &byte, 1) != 0)
-				_exit(1);
-			claim(i);
-			/* What an exit costs is not to be in the others' times. */
-			pause();
-		}
+		pids[i] = start_client(who, i, gate[0]);
 	}
 	close(gate[0]);
-	g_usleep(5000 + n * 2000); /* all wait at the gate */
+	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) < n) {
+		check_alive(pids[0]);
+		g_usleep(1000);
+	}
+	g_usleep(5000 + n * 100); /* all wait at the gate */
 	shared->start = now_ns();
 	close(gate[1]);
 	for (size_t i = 0; i < n; i++)
 		while (__atomic_load_n(&shared->end[i], __ATOMIC_ACQUIRE) == 0) {
-			if (waitpid(pids[i], NULL, WNOHANG) != 0)
-				check(-EIO, "claim");
+			check_alive(pids[i]);
 			g_usleep(1000);
 		}
 	for (size_t i = 0; i < n; i++) {
@@ -163,10 +220,10 @@ static void measure_single(bool is_reported)
 {
 	uint64_t first, time;
 
-	time = run(1, claim_floor, &first);
+	time = run(1, "floor", &first);
 	if (is_reported)
 		report("claim", n_fds, "floor", time / 1e3);
-	time = run(1, claim_ours, &first);
+	time = run(1, "ours", &first);
 	if (is_reported)
 		report("claim", n_fds, "ours", time / 1e3);
 	wait_all(1);
@@ -176,16 +233,16 @@ static void measure_clients(size_t n)
 {
 	uint64_t first, worst;
 
-	worst = run(n, claim_floor, &first);
+	worst = run(n, "floor", &first);
 	report("clients", n, "floor", worst / 1e3);
 	report("clients-first", n, "floor", first / 1e3);
-	worst = run(1, claim_floor, &first);
+	worst = run(1, "floor", &first);
 	report("clients-single", n, "floor", worst / 1e3);
-	worst = run(n, claim_ours, &first);
+	worst = run(n, "ours", &first);
 	report("clients", n, "ours", worst / 1e3);
 	report("clients-first", n, "ours", first / 1e3);
 	wait_all(n);
-	worst = run(1, claim_ours, &first);
+	worst = run(1, "ours", &first);
 	report("clients-single", n, "ours", worst / 1e3);
 	wait_all(1);
 }
@@ -213,12 +270,17 @@ int main(int argc, char **argv)
 	int *fds;
 	pid_t floor;
 
+	if (argc == 6) {
+		shared_fd = SHARED_FD;
+		return client(argv);
+	}
 	path = argv[1];
 	n_fds = argc > 3 ? strtoul(argv[3], NULL, 0) : 0;
 	raise_nofile();
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
+	shared_fd = check_errno(memfd_create("claim", MFD_CLOEXEC), "memfd");
+	check_errno(ftruncate(shared_fd, sizeof(*shared)), "ftruncate");
+	map_shared();
 	for (size_t i = 0; i < clients; i++)
 		create(i);
 	fds = g_new(int, n_fds);

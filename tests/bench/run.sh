@@ -23,7 +23,7 @@ build_programs() {
 			s6=(-ls6 -lskarnet)
 			flags+=(-DHAVE_S6)
 		fi
-		gcc "${flags[@]}" "tests/bench/$name.c" tests/bench/bench.c build/client/*.o \
+		gcc "${flags[@]}" -Wl,-z,now "tests/bench/$name.c" tests/bench/bench.c build/client/*.o \
 			build/common/{fdlist,frame,table}.o "${s6[@]}" "${libs[@]}" \
 			-o "build/bench/$name"
 	done
