@@ -74,6 +74,7 @@ int connection_open(const char *path, struct connection **ret_connection)
 	connection = g_new0(struct connection, 1);
 	connection->fd = fd_take(&fd);
 	frame_reader_init(&connection->reader, ANSWER_MAX_BYTES, NULL);
+	connection->reader.is_of_writer = true;
 	*ret_connection = connection;
 	return 0;
 }
@@ -293,7 +294,7 @@ int connection_call_more(struct connection *connection, const char *method, json
 }
 
 int connection_next(struct connection *connection, int timeout_msec, json_t **ret_parameters,
-		    struct call_error *ret_error)
+		    struct fdlist *ret_fds, bool *ret_continues, struct call_error *ret_error)
 {
 	auto_fdlist received = FDLIST_INIT;
 	json_t *message = NULL;
@@ -309,10 +310,18 @@ int connection_next(struct connection *connection, int timeout_msec, json_t **re
 	r = answer_decode(message, &answer, &continues, ret_error);
 	if (r < 0)
 		return r;
-	if (!continues && json_object_size(answer) == 0) {
+	if (!ret_fds && received.n > 0)
+		r = -EPROTO;
+	else if (!continues && json_object_size(answer) == 0)
+		r = -ENODATA;
+	if (r < 0) {
 		json_decref(answer);
-		return -ENODATA;
+		return r;
 	}
+	if (ret_fds)
+		fdlist_move(ret_fds, &received);
+	if (ret_continues)
+		*ret_continues = continues;
 	if (ret_parameters)
 		*ret_parameters = answer;
 	else

@@ -7,6 +7,7 @@
 #define CLIENT_CONNECTION_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/fdlist.h"
@@ -48,10 +49,11 @@ int connection_call(struct connection *connection, const char *method, json_t *p
 int connection_call_more(struct connection *connection, const char *method, json_t *parameters);
 
 /*
- * The next answer of a call with more. 1: one came. 0: none within timeout_msec (0: do not wait).
- * Errors as with connection_call(); -ENODATA: the daemon said that there will be no more.
+ * The next answer of a call with more. 1: one came, with its descriptors in ret_fds (NULL: none are
+ * expected); *ret_continues (may be NULL): it is not the last. 0: none within timeout_msec (0: do
+ * not wait). Errors as with connection_call(); -ENODATA: an empty answer says that none follow.
  */
 int connection_next(struct connection *connection, int timeout_msec, json_t **ret_parameters,
-		    struct call_error *ret_error);
+		    struct fdlist *ret_fds, bool *ret_continues, struct call_error *ret_error);
 
 #endif

@@ -144,7 +144,7 @@ static int monitor_read(struct vfio_cpr *cpr)
 		json_t *answer = NULL;
 		int r;
 
-		r = connection_next(cpr->events.monitor, 0, &answer, &error);
+		r = connection_next(cpr->events.monitor, 0, &answer, NULL, NULL, &error);
 		if (r == 0)
 			return 0;
 		if (r > 0 || error.name[0] != '\0')

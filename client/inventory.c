@@ -137,7 +137,7 @@ static struct entry *inventory_merge(struct vfio_cpr *cpr, struct entry *entry)
 		old = NULL;
 	}
 	if (old) {
-		for (uint32_t i = 0; i < entry->n_fds; i++)
+		for (uint32_t i = entry->n_fds; i-- > 0;)
 			if (entry->fds[i] >= 0 && entry_fd(old, i) < 0)
 				entry_set_fd(old, i, fd_take(&entry->fds[i]));
 		entry_free(entry);
@@ -327,45 +327,55 @@ static int entry_from_json(json_t *json, struct fdlist *fds, struct entry **ret_
 	entry->devid = devid;
 	entry->ioas_id = ioas_id;
 	entry->hwpt_id = hwpt_id;
-	for (json_int_t i = 0; i < count; i++)
+	/* The last first, so that the array grows once. */
+	for (json_int_t i = count - 1; i >= 0; i--)
 		entry_set_fd(entry, first + i, fdlist_take(fds, at + i));
 	*ret_entry = entry;
 	return 0;
 }
 
-/* Fetches all into an array of entries (userdata), which is emptied first: it may be repeated. */
+/* Appends the objects of one answer. */
+static int entries_from_json(json_t *objects, struct fdlist *fds, GPtrArray *fetched)
+{
+	json_t *object;
+	size_t i;
+
+	json_array_foreach(objects, i, object)
+	{
+		struct entry *entry = NULL;
+		int r = entry_from_json(object, fds, &entry);
+
+		if (r < 0)
+			return r;
+		g_ptr_array_add(fetched, entry);
+	}
+	return 0;
+}
+
+/*
+ * Fetches all into an array of entries (userdata), which is emptied first: it may be repeated. One
+ * request, and as many answers as it takes.
+ */
 static int fetch_exchange(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
 			  void *userdata, struct call_error *ret_error)
 {
 	GPtrArray *fetched = userdata;
-	json_int_t cursor = 0;
-	int r = 0;
+	bool continues = true;
+	int r;
 
 	(void)cpr;
 	g_ptr_array_set_size(fetched, 0);
-	while (r == 0 && cursor >= 0) {
+	r = connection_call_more(connection, SESSION_METHOD("Fetch"),
+				 json_pack("{s:i}", "cursor", 0));
+	while (r >= 0 && continues) {
 		auto_fdlist fds = FDLIST_INIT;
-		json_t *answer = NULL, *object, *next;
-		size_t i;
+		json_t *answer = NULL;
 
-		r = connection_call(connection, SESSION_METHOD("Fetch"),
-				    json_pack("{s:I}", "cursor", cursor), NULL, 0, timeout_msec,
-				    &answer, &fds, ret_error);
-		if (r < 0)
-			return r;
-		json_array_foreach(json_object_get(answer, "objects"), i, object)
-		{
-			struct entry *entry = NULL;
-
-			r = entry_from_json(object, &fds, &entry);
-			if (r < 0)
-				break;
-			g_ptr_array_add(fetched, entry);
-		}
-		next = json_object_get(answer, "next");
-		if (r == 0 && json_is_integer(next) && json_integer_value(next) <= cursor)
-			r = -EPROTO;
-		cursor = json_is_integer(next) ? json_integer_value(next) : -1;
+		r = connection_next(connection, timeout_msec, &answer, &fds, &continues, ret_error);
+		if (r > 0)
+			r = entries_from_json(json_object_get(answer, "objects"), &fds, fetched);
+		else if (r == 0)
+			r = -ETIMEDOUT;
 		json_decref(answer);
 	}
 	return r;

@@ -9,12 +9,17 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define RECEIVE_BYTES (64 * 1024)
+#define RECEIVE_BYTES \
+	4096 /* most messages are shorter; the buffer doubles for those that are not */
 
 void frame_reader_init(struct frame_reader *reader, size_t max_bytes,
 		       void (*close_all)(const int *fds, size_t n))
 {
-	*reader = (struct frame_reader){.max_bytes = max_bytes, .fds = {.close_all = close_all}};
+	*reader = (struct frame_reader){
+		.max_bytes = max_bytes,
+		.fds = {.close_all = close_all},
+		.next_fds = {.close_all = close_all},
+	};
 }
 
 void frame_reader_clear(struct frame_reader *reader)
@@ -22,6 +27,7 @@ void frame_reader_clear(struct frame_reader *reader)
 	g_clear_pointer(&reader->buffer, g_free);
 	reader->size = reader->allocated = reader->scanned = 0;
 	fdlist_clear(&reader->fds);
+	fdlist_clear(&reader->next_fds);
 }
 
 /* Puts the descriptors of a received control message into list, which closes them on any error. */
@@ -35,12 +41,42 @@ static void collect_fds(struct msghdr *header, struct fdlist *list)
 				      (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
 }
 
-/* Whether the bytes from `from` on are, as far as they go, one message and no start of another. */
-static bool is_one_message(const struct frame_reader *reader, size_t from)
+/* Where the last message in the buffer begins, whole or not. */
+static size_t last_message(const struct frame_reader *reader)
 {
-	const char *nul = memchr(reader->buffer + from, '\0', reader->size - from);
+	const char *nul = memrchr(reader->buffer, '\0', reader->size - 1);
 
-	return !nul || nul == reader->buffer + reader->size - 1;
+	return nul ? nul + 1 - reader->buffer : 0;
+}
+
+/* Finds the message that received descriptors belong to; `before` was the buffer's size. */
+static int assign_fds(struct frame_reader *reader, struct fdlist *received, size_t before)
+{
+	size_t at = last_message(reader);
+
+	if (at < before || reader->next_fds.n > 0 || (at > 0 && !reader->is_of_writer))
+		return -EBADMSG;
+	if (reader->fds.n == 0) {
+		fdlist_move(&reader->fds, received);
+		reader->fds_at = at;
+	} else {
+		fdlist_move(&reader->next_fds, received);
+		reader->next_fds_at = at;
+	}
+	return 1;
+}
+
+/* The descriptors of the first message, which ends at `end`, to list; it is gone then. */
+static void take_fds(struct frame_reader *reader, size_t end, struct fdlist *list)
+{
+	if (reader->fds_at == 0)
+		fdlist_move(list, &reader->fds);
+	if (reader->fds.n == 0) {
+		fdlist_move(&reader->fds, &reader->next_fds);
+		reader->fds_at = reader->next_fds_at;
+	}
+	reader->fds_at = reader->fds.n > 0 ? reader->fds_at - end : 0;
+	reader->next_fds_at -= reader->next_fds.n > 0 ? end : 0;
 }
 
 /* Whether the first message in the buffer is longer than any may be. */
@@ -68,11 +104,11 @@ int frame_reader_receive(struct frame_reader *reader, int socket)
 	ssize_t n;
 
 	if (reader->allocated - reader->size < RECEIVE_BYTES) {
-		reader->allocated = reader->size + RECEIVE_BYTES;
+		reader->allocated = MAX(2 * reader->allocated, RECEIVE_BYTES);
 		reader->buffer = g_realloc(reader->buffer, reader->allocated);
 	}
 	iov.iov_base = reader->buffer + reader->size;
-	iov.iov_len = RECEIVE_BYTES;
+	iov.iov_len = reader->allocated - reader->size;
 	do
 		n = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
@@ -87,12 +123,7 @@ int frame_reader_receive(struct frame_reader *reader, int socket)
 	reader->size += n;
 	if (starts_too_long(reader))
 		return -EMSGSIZE;
-	if (received.n > 0) {
-		if (before > 0 || reader->fds.n > 0 || !is_one_message(reader, before))
-			return -EBADMSG;
-		fdlist_move(&reader->fds, &received);
-	}
-	return 1;
+	return received.n > 0 ? assign_fds(reader, &received, before) : 1;
 }
 
 int frame_reader_take(struct frame_reader *reader, char **ret_json, size_t *ret_size,
@@ -117,12 +148,12 @@ int frame_reader_take(struct frame_reader *reader, char **ret_json, size_t *ret_
 	reader->size -= size + 1;
 	memmove(reader->buffer, nul + 1, reader->size);
 	reader->scanned = 0;
+	take_fds(reader, size + 1, ret_fds);
 	if (reader->size == 0) {
-		/* Most connections are idle most of the time: a thousand buffers would be 64 MiB. */
+		/* Most connections are idle most of the time. */
 		g_clear_pointer(&reader->buffer, g_free);
 		reader->allocated = 0;
 	}
-	fdlist_move(ret_fds, &reader->fds);
 	return 1;
 }
 

@@ -3,9 +3,14 @@
  * Varlink messages over a stream socket: JSON, a NUL, and descriptors beside it.
  *
  * The kernel ties descriptors to a byte of the stream, not to a message, and hands out those of a
- * later message together with the tail of one that has none. So a message with descriptors must
- * begin a receive and be alone in it; whatever else comes with descriptors is a violation, and the
- * connection has to be closed.
+ * later message together with the tail of one that has none. So from a peer a message with
+ * descriptors must begin a receive and be alone in it; whatever else comes with descriptors is a
+ * violation, and the connection has to be closed.
+ *
+ * Of a sender that is known to send them with a message's first byte, and no second message with
+ * that, more can be told: no receive goes beyond what was sent with descriptors, so they belong to
+ * the last message that begins in it. A frame_writer is such a sender, and the daemon's answers to
+ * one call follow each other without a pause.
  */
 #ifndef COMMON_FRAME_H
 #define COMMON_FRAME_H
@@ -24,9 +29,11 @@
 struct frame_reader {
 	char *buffer;
 	size_t size, allocated;
-	size_t scanned;	  /* bytes known to hold no NUL */
-	size_t max_bytes; /* of one message, without its NUL */
-	struct fdlist fds;
+	size_t scanned;	   /* bytes known to hold no NUL */
+	size_t max_bytes;  /* of one message, without its NUL */
+	bool is_of_writer; /* a frame_writer sends: messages with descriptors may follow others */
+	struct fdlist fds, next_fds;
+	size_t fds_at, next_fds_at; /* where in the buffer their messages begin */
 };
 
 void frame_reader_init(struct frame_reader *reader, size_t max_bytes,
@@ -42,7 +49,8 @@ int frame_reader_receive(struct frame_reader *reader, int socket);
 
 /*
  * Takes the next whole message. 1: *ret_json is the caller's to free() (NUL-terminated, *ret_size
- * bytes without the NUL), its descriptors are moved to ret_fds. 0: none yet.
+ * bytes without the NUL), its descriptors are moved to ret_fds. 0: none yet. Of a frame_writer's
+ * messages all that are whole have to be taken before the next receive.
  */
 int frame_reader_take(struct frame_reader *reader, char **ret_json, size_t *ret_size,
 		      struct fdlist *ret_fds);

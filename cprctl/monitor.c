@@ -60,7 +60,7 @@ static int drain(struct ctl *ctl, const char *name)
 	for (;;) {
 		json_auto_t *answer = NULL;
 		auto_call_error error = {0};
-		int r = connection_next(ctl->connection, 0, &answer, &error);
+		int r = connection_next(ctl->connection, 0, &answer, NULL, NULL, &error);
 
 		if (r == 0)
 			return 0;

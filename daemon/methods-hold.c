@@ -394,11 +394,17 @@ void method_fetch(struct peer *peer)
 		return;
 	}
 	objects = json_array();
-	next = fill_message(peer, session, cursor, objects, &n_fds);
+	next = fill_message(peer, session, MAX((size_t)cursor, peer->call.next), objects, &n_fds);
 	reply = json_pack("{s:o}", "objects", objects);
-	if (next < object_set_total(&session->objects))
+	if (next >= object_set_total(&session->objects)) {
+		peer_reply(peer, reply, peer->outgoing, n_fds);
+	} else if (peer->call.more && !peer->call.oneway) {
+		peer->call.next = next;
+		peer_reply_more(peer, reply, peer->outgoing, n_fds);
+	} else {
 		json_object_set_new(reply, "next", json_integer(next));
-	peer_reply(peer, reply, peer->outgoing, n_fds);
+		peer_reply(peer, reply, peer->outgoing, n_fds);
+	}
 }
 
 /* The object's descriptors are closed, by the kernel too. */

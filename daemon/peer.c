@@ -31,8 +31,7 @@ static void clear_call(struct peer *peer)
 	json_decref(peer->call.parameters);
 	peer->call.parameters = NULL;
 	fdlist_clear(&peer->call.fds);
-	peer->call.more = peer->call.oneway = peer->call.begun = false;
-	peer->call.start = NULL;
+	peer->call = (struct call){.fds = peer->call.fds};
 }
 
 struct peer *peer_ref(struct peer *peer)
@@ -121,7 +120,9 @@ static void flush(struct peer *peer)
 		}
 		frame_writer_clear(&peer->writer);
 	}
-	if (peer->ending)
+	if (peer->call.continues)
+		event_add(peer->writable, &write_timeout);
+	else if (peer->ending)
 		peer_close(peer);
 	else
 		read_on(peer);
@@ -138,18 +139,32 @@ static void on_writable(evutil_socket_t fd, short events, void *data)
 		peer_close(peer);
 		return;
 	}
-	flush(peer);
+	if (!peer->writer.bytes && peer->call.continues)
+		peer_repeat_call(peer);
+	else
+		flush(peer);
+}
+
+/* The text of an answer, to free(); parameters are consumed. */
+static char *answer_text(const char *error, json_t *parameters, bool continues)
+{
+	json_t *message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
+	char *text;
+
+	if (continues)
+		json_object_set_new(message, "continues", json_true());
+	text = json_dumps(message, JSON_COMPACT);
+	json_decref(message);
+	return text;
 }
 
 /* Sends {"parameters": ...} or an error, and ends the call. */
 static void answer(struct peer *peer, const char *error, json_t *parameters, const int *fds,
 		   size_t n_fds)
 {
-	json_t *message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
+	char *text = answer_text(error, parameters, false);
 	bool oneway = peer->call.oneway;
-	char *text = json_dumps(message, JSON_COMPACT);
 
-	json_decref(message);
 	clear_call(peer);
 	if (oneway || peer->socket < 0) {
 		free(text);
@@ -166,6 +181,13 @@ static void answer(struct peer *peer, const char *error, json_t *parameters, con
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds)
 {
 	answer(peer, NULL, parameters, fds, n_fds);
+}
+
+void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds)
+{
+	peer->call.continues = true;
+	frame_writer_set(&peer->writer, answer_text(NULL, parameters, true), fds, n_fds);
+	flush(peer);
 }
 
 void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
@@ -196,10 +218,8 @@ void peer_invalid(struct peer *peer, const char *parameter, const char *message)
 
 void peer_stream(struct peer *peer, json_t *parameters)
 {
-	json_t *message = json_pack("{s:o, s:b}", "parameters", parameters, "continues", 1);
-	char *text = json_dumps(message, JSON_COMPACT);
+	char *text = answer_text(NULL, parameters, true);
 
-	json_decref(message);
 	peer->events_bytes += strlen(text);
 	g_queue_push_tail(&peer->events, text);
 	if (peer->events_bytes > EVENTS_MAX_BYTES) {

@@ -26,6 +26,8 @@ struct call {
 	bool more, oneway;
 	bool begun;	   /* it has set work going whose end it waits for */
 	const char *start; /* Attach: what it will answer then */
+	bool continues;	   /* answers are on their way, and there are more to come */
+	size_t next;	   /* Fetch: where the next one begins */
 };
 
 struct peer {
@@ -73,6 +75,12 @@ void peer_repeat_call(struct peer *peer);
  * session's own: who closes those must first close this peer if its answer is not out.
  */
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds);
+
+/*
+ * One of several answers to a call with more, not the last: when it is out the call is done once
+ * more, after whatever other peers want meanwhile.
+ */
+void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds);
 
 /* An error of io.vfiocpr.Session. error: its name; number: an errno or 0. */
 void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)

@@ -130,7 +130,7 @@ static uint64_t wait_event(struct connection *monitor, const char *wanted)
 		uint64_t now;
 		size_t i;
 
-		check(connection_next(monitor, -1, &answer, &error), "monitor");
+		check(connection_next(monitor, -1, &answer, NULL, NULL, &error), "monitor");
 		now = now_ns();
 		json_array_foreach(json_object_get(answer, "events"), i, event)
 		{

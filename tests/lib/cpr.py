@@ -243,12 +243,17 @@ class Client:
 
     def call_more(self, method, parameters=None):
         """Yields the parameters of each answer."""
+        for answer, _ in self.call_more_with_fds(method, parameters):
+            yield answer
+
+    def call_more_with_fds(self, method, parameters=None):
+        """Yields (parameters, descriptors) of each answer."""
         self.send(method if "." in method else SESSION + method, parameters, more=True)
         while True:
-            message, _ = self.receive_message()
+            message, fds = self.receive_message()
             if "error" in message:
                 raise VarlinkError(message["error"], message.get("parameters", {}))
-            yield message.get("parameters", {})
+            yield message.get("parameters", {}), fds
             if not message.get("continues"):
                 return
 
@@ -266,17 +271,24 @@ class Client:
     def store(self, objects, fds=(), **parameters):
         return self.call("Store", {"objects": objects, **parameters}, fds)[0]
 
-    def fetch_all(self):
-        """Everything held: ([(object, [descriptors])], in the order it came)."""
-        held, cursor = [], 0
+    def fetch_pages(self):
+        """The answers of Fetch, each asked for."""
+        cursor = 0
         while cursor is not None:
             answer, fds = self.call("Fetch", {"cursor": cursor})
+            yield answer, fds
+            cursor = answer.get("next")
+
+    def fetch_all(self, more=False):
+        """Everything held: ([(object, [descriptors])], in the order it came)."""
+        held = []
+        stream = self.call_more_with_fds("Fetch", {"cursor": 0}) if more else self.fetch_pages()
+        for answer, fds in stream:
             for item in answer["objects"]:
                 index, count = item["firstFileDescriptor"], item.get("count", 1)
                 held.append((item, fds[index : index + count]))
             if sum(len(item[1]) for item in held[-len(answer["objects"]) :]) < len(fds):
                 raise AssertionError("Fetch sent descriptors that no object names")
-            cursor = answer.get("next")
         return held
 
     def sessions(self):

@@ -344,6 +344,76 @@ class Store(StoreTest):
         self.assertIntact()
 
 
+    def test_a_fetch_with_more_brings_the_same_in_one_call(self):
+        fds = cpr.eventfds(1000)
+        for i, first in enumerate((0, 200, 450, 700)):  # with a gap behind each
+            part = fds[250 * i : 250 * i + (200 if i == 0 else 249)]
+            self.vm.store([describe("eventfd", "e", 1, first=first + 5, count=len(part))], part)
+        self.vm.store([describe("memory", "ram", 2)], [cpr.memfd(4096)])
+        paged, streamed = self.vm.fetch_all(), self.vm.fetch_all(more=True)
+        self.assertEqual([item for item, _ in streamed], [item for item, _ in paged])
+        for (_, one), (_, other) in zip(streamed, paged):
+            self.assertSameFiles(one, other)
+        answers = list(self.vm.call_more("Fetch", {"cursor": 0}))
+        self.assertGreater(len(answers), 3)
+        self.assertFalse([a for a in answers if "next" in a])
+        # From any cursor; and what need not be told in several is one answer.
+        total = sum(len(part) for _, part in paged)
+        for cursor in (1, 300, 10**6):
+            pages = list(self.vm.call_more_with_fds("Fetch", {"cursor": cursor}))
+            self.assertLessEqual(sum(len(part) for _, part in pages), total)
+        self.assertEqual(len(pages), 1)
+        self.vm.call("Remove", {"kind": "eventfd", "name": "e"})
+        self.vm.call("Remove", {"kind": "memory", "name": "ram"})
+        self.assertIntact()
+
+    def test_a_fetch_with_more_that_wants_no_answer_gets_none(self):
+        self.vm.store([describe("eventfd", "e", 1, count=253)], cpr.eventfds(253))
+        self.vm.store([describe("eventfd", "f", 2, count=253)], cpr.eventfds(253))
+        self.vm.send(cpr.SESSION + "Fetch", {"cursor": 0}, more=True, oneway=True)
+        self.vm.call("Remove", {"kind": "eventfd", "name": "e"})  # the answer to this is the first
+        self.vm.call("Remove", {"kind": "eventfd", "name": "f"})
+        self.assertIntact()
+
+    def fill(self, client):
+        """Stores so much that the answers to one Fetch do not fit into a socket."""
+        for i in range(40):
+            objects = [
+                describe("eventfd", f"{j:0250}", j + 1, j - 100 * i)
+                for j in range(100 * i, 100 * i + 100)
+            ]
+            client.store(objects, cpr.eventfds(100))
+
+    def test_a_fetch_with_more_that_is_read_slowly_is_whole(self):
+        slow = self.client()
+        slow.attach("slow")
+        self.fill(slow)
+        slow.send(cpr.SESSION + "Fetch", {"cursor": 0}, more=True)
+        # Others are served while its answers wait.
+        self.assertEqual(len(self.client().call("List")[0]["sessions"]), 2)
+        names, message = [], {"continues": True}
+        while message.get("continues"):
+            message, fds = slow.receive_message()
+            self.assertEqual(len(fds), len(message["parameters"]["objects"]))
+            names += [item["name"] for item in message["parameters"]["objects"]]
+        self.assertEqual(names, [f"{j:0250}" for j in range(4000)])
+        slow.call("Release")
+
+    def test_a_fetch_with_more_that_is_not_read_does_not_hold_up_a_release(self):
+        slow, other = self.client(), self.client()
+        slow.attach("slow")
+        self.fill(slow)
+        before = self.daemon.fds()
+        slow.send(cpr.SESSION + "Fetch", {"cursor": 0}, more=True)
+        self.assertTrue(cpr.eventually(lambda: select.select([slow.socket], [], [], 0)[0]))
+        other.call("Release", {"name": "slow"})
+        self.assertTrue(slow.is_closed())
+        slow.close()
+        cpr.close_all_but([])
+        self.assertTrue(cpr.eventually(lambda: self.daemon.fds() < before - 3900))
+        other.close()
+
+
 class WrongKinds(StoreTest):
     """Descriptors that are not what they are said to be, or that nobody may have held."""
 

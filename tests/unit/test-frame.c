@@ -213,6 +213,81 @@ START_TEST(descriptors_in_any_other_place_are_a_violation_and_closed)
 }
 END_TEST
 
+/* Takes the next message, of which there have to be n descriptors. */
+static void assert_takes_with(const char *want, size_t n)
+{
+	assert_takes(want);
+	ck_assert_uint_eq(fds.n, n);
+	fdlist_clear(&fds);
+}
+
+START_TEST(of_a_writers_messages_each_gets_its_own_descriptors)
+{
+	int before = open_fds();
+
+	reader.is_of_writer = true;
+	put_text("a\0", 0); /* glued to the next */
+	put_text("bb\0", 1);
+	put_text("c", 2); /* in two pieces, the second glued to the next */
+	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
+	assert_takes_with("a", 0);
+	assert_takes_with("bb", 1);
+	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
+	assert_takes(NULL);
+	put_text("cc\0", 0);
+	put_text("dddd\0", 3);
+	put_text("e\0", 4);
+	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
+	assert_takes_with("ccc", 2);
+	assert_takes_with("dddd", 3);
+	assert_takes(NULL);
+	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
+	assert_takes_with("e", 4);
+	ck_assert_int_eq(open_fds(), before);
+}
+END_TEST
+
+START_TEST(a_writers_messages_may_be_of_any_length)
+{
+	static char text[3][50000];
+	static const size_t sizes[] = {4095, 4096, 4097, 10000, 50000};
+
+	reader.is_of_writer = true;
+	for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+		size_t next = 0;
+
+		for (int j = 0; j < 3; j++) {
+			memset(text[j], 'a' + j, sizes[i] - 1);
+			text[j][sizes[i] - 1] = '\0';
+			put(text[j], sizes[i], j + 1);
+		}
+		while (next < 3) {
+			ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
+			for (char *taken; (taken = take()); next++) {
+				ck_assert_str_eq(taken, text[next]);
+				ck_assert_uint_eq(fds.n, next + 1);
+				fdlist_clear(&fds);
+				free(taken);
+			}
+		}
+	}
+}
+END_TEST
+
+START_TEST(not_even_a_writer_sends_descriptors_in_the_middle_of_a_message)
+{
+	int before = open_fds();
+
+	reader.is_of_writer = true;
+	put_text("a\0b", 1);
+	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
+	put_text("b\0", 1);
+	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), -EBADMSG);
+	frame_reader_clear(&reader);
+	ck_assert_int_eq(open_fds(), before);
+}
+END_TEST
+
 START_TEST(descriptors_that_do_not_fit_are_enobufs_and_none_is_kept)
 {
 	struct rlimit limit, small;
@@ -306,10 +381,13 @@ START_TEST(a_full_buffer_of_short_messages_is_not_too_long)
 	char *text;
 	size_t n = 0;
 
+	frame_reader_init(&reader, 10, NULL);
 	put(many, sizeof(many), 0);
-	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
-	for (; (text = take()); n++)
-		free(text);
+	while (n < sizeof(many)) {
+		ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
+		for (; (text = take()); n++)
+			free(text);
+	}
 	ck_assert_uint_eq(n, sizeof(many));
 }
 END_TEST
@@ -438,6 +516,9 @@ int main(void)
 	tcase_add_test(tests, a_split_message_keeps_the_descriptors_of_its_start);
 	tcase_add_loop_test(tests, descriptors_in_any_other_place_are_a_violation_and_closed, 0,
 			    G_N_ELEMENTS(violations));
+	tcase_add_test(tests, of_a_writers_messages_each_gets_its_own_descriptors);
+	tcase_add_test(tests, a_writers_messages_may_be_of_any_length);
+	tcase_add_test(tests, not_even_a_writer_sends_descriptors_in_the_middle_of_a_message);
 	tcase_add_test(tests, descriptors_that_do_not_fit_are_enobufs_and_none_is_kept);
 	tcase_add_test(tests, descriptors_are_closed_the_way_the_owner_says);
 	tcase_add_test(tests, a_message_of_the_largest_size_is_taken_and_one_byte_more_is_not);

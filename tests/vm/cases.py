@@ -377,6 +377,26 @@ def many_eventfds(case):
     vmm.end()
 
 
+def many_objects(case):
+    """700 memories with long names are handed back in answers of many pieces."""
+    names = [f"{i:0220}" for i in range(700)]
+    vmm = case.vmm()
+    assert vmm.start() == "new"
+    for name in names:
+        assert vmm.memory(name, 4096, 0)["restored"] == "no"
+        vmm.fill(name, 0, 16, int(name) % 200)
+    vmm.kill()
+    wait_for_state(case.socket, "orphaned")
+    vmm = case.vmm()
+    assert vmm.start() == "claimed"
+    for name in names:
+        assert vmm.memory(name, 4096, 0)["restored"] == "yes"
+        assert vmm.check(name, 0, 16, int(name) % 200).value == 16
+    vmm.commit()
+    vmm.release()
+    vmm.end()
+
+
 def bar_mapping(case):
     """A BAR mapped for peer-to-peer DMA is restored with the rest (type1), or refused (iommufd)."""
     bdf, peer = case.edu[0], case.edu[1]
