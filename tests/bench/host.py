@@ -134,9 +134,11 @@ def idle(daemon):
 
 
 def hand_over(daemon):
+    for rounds, n in ((300, 64), (300, 530), (200, 2060), (60, 8240)):
+        program("handback", daemon.path, rounds, n)
     with s6_fdholder(20000) as s6:
-        for rounds, n in ((300, 64), (300, 530), (200, 2060), (60, 8240)):
-            program("handback", daemon.path, rounds, n, *([s6] if s6 else []))
+        for n in (64, 530, 2060, 8240) if s6 else ():
+            program("peer-s6", s6, n)
     with s6_fdholder(20000) as s6:
         if s6:
             s6_programs(s6, 64)

@@ -23,7 +23,7 @@ class Results:
                     self.read(os.path.join(directory, name))
 
     def read(self, path):
-        guest = os.path.basename(os.path.dirname(path)) == "vm"
+        guest = os.path.basename(os.path.dirname(path)) in ("vm", "systemd")
         with open(path, errors="replace") as log:
             for line in log:
                 words = line.split()
@@ -206,6 +206,11 @@ def guest_rows(table):
             ("dma", "first DMA"),
         ):
             table.row(f"VM: {backend} blackout: {what}", f"vm-blackout-{phase}-{backend}", 530)
+    for n in (64, 530, 2060):
+        peers = ("systemd", "systemd-empty")
+        table.row(f"VM: hand back {n} fds, daemon with its journal", "vm-fetch", n, peers=peers)
+    for n in (64, 530, 2060):
+        table.row(f"VM: store {n} fds, daemon with its journal", "vm-store", n, peers=("systemd",))
     table.row(
         "VM: restart, 1000 sessions, 64000 fds, to READY",
         "vm-restart",

@@ -5,28 +5,32 @@
 set -eu -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 
-programs=(handback claim mapping journal vm blackout)
+programs=(handback claim mapping journal vm blackout peer-systemd)
 results=build/bench/results
 export PYTHONDONTWRITEBYTECODE=1
 
-build_programs() {
-	local name flags libs s6=()
-	make -s -j"$(nproc)" all
+# build NAME [LIBRARY...]
+build() {
+	local name=$1 flags libs
+	shift
 	read -ra flags < <(pkg-config --cflags glib-2.0 jansson)
 	read -ra libs < <(pkg-config --libs glib-2.0 jansson)
-	flags+=(-std=gnu11 -O2 -g -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes
-		-Werror -D_GNU_SOURCE -I. -Iinclude)
+	gcc "${flags[@]}" -std=gnu11 -O2 -g -Wall -Wextra -Wshadow -Wmissing-prototypes \
+		-Wstrict-prototypes -Werror -D_GNU_SOURCE -I. -Iinclude -Wl,-z,now \
+		"tests/bench/$name.c" tests/bench/bench.c build/client/*.o \
+		build/common/{fdlist,frame,table}.o "$@" "${libs[@]}" -o "build/bench/$name"
+}
+
+build_programs() {
+	local name
+	make -s -j"$(nproc)" all
 	mkdir -p build/bench
 	for name in "${programs[@]}"; do
-		s6=()
-		if [ "$name" = handback ] && [ -e "$s6_header" ]; then
-			s6=(-ls6 -lskarnet)
-			flags+=(-DHAVE_S6)
-		fi
-		gcc "${flags[@]}" -Wl,-z,now "tests/bench/$name.c" tests/bench/bench.c build/client/*.o \
-			build/common/{fdlist,frame,table}.o "${s6[@]}" "${libs[@]}" \
-			-o "build/bench/$name"
+		build "$name" -lsystemd
 	done
+	if [ -n "$(find /usr/include -name fdholder.h -path '*/s6/*' -print -quit)" ]; then
+		build peer-s6 -ls6 -lskarnet
+	fi
 	# The test VM has no compiler; pid1.py finds this one instead.
 	gcc -O2 -static -o build/bench/spawn tests/journal/spawn.c
 	# shellcheck disable=SC2016 # for the guest's shell
@@ -56,16 +60,27 @@ run_vm() {
 		"${items[@]}"
 }
 
-tests/install-packages.sh tests/packages tests/bench/packages tests/vm/harness/packages
-s6_header=$(find /usr/include -name fdholder.h -path '*/s6/*' -print -quit)
+run_systemd() {
+	printf '%s\n' 'systemd 900 env BUILD=/tests/build python3 /tests/bench/systemd.py' \
+		>build/bench/list
+	make -s vm-programs
+	BUILD=build tests/vm/systemd/run.sh --list build/bench/list --results "$results/systemd" \
+		build/bench/handback:/tests/build/bench/handback \
+		build/bench/peer-systemd:/tests/build/bench/peer-systemd \
+		tests/bench:/tests/bench
+}
+
+tests/install-packages.sh tests/packages tests/bench/packages tests/vm/harness/packages \
+	tests/vm/systemd/packages
 build_programs
 rm -rf "$results"
 mkdir -p "$results"
 echo "on the host (some minutes)"
 run_host
 if [ "${BENCH_VM:-1}" != 0 ]; then
-	echo "in the test VM (some minutes)"
+	echo "in the test VM, and in the one with systemd (some minutes)"
 	run_vm
+	run_systemd
 fi
 /usr/bin/python3 tests/bench/report.py "$results" build/bench.json
 if [ "${1-}" = --plots ]; then
