@@ -136,10 +136,12 @@ $(B)/tests/test-%: $(B)/tests/unit/test-%.o $(DAEMON_TEST_OBJ)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS) $(TEST_PKGS))
 
 # The tests' VMM, too, sees the public header alone.
-$(B)/tests/vmm: tests/vm/vmm.c include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
+VMM_SRC := $(wildcard tests/vm/vmm*.c)
+
+$(B)/tests/vmm: $(VMM_SRC) tests/vm/vmm.h include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) -D_GNU_SOURCE -Iinclude $(ALL_CFLAGS) $(LDFLAGS) $< -o $@ -L$(B) -lvfio-cpr \
+	$(Q)$(CC) -D_GNU_SOURCE -I. -Iinclude $(ALL_CFLAGS) $(LDFLAGS) $(VMM_SRC) -o $@ -L$(B) -lvfio-cpr \
 		-Wl,-rpath,'$$ORIGIN/..'
 
 # Preloaded, so without a sanitizer of its own.
