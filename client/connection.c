@@ -73,7 +73,7 @@ int connection_open(const char *path, struct connection **ret_connection)
 
 	connection = g_new0(struct connection, 1);
 	connection->fd = fd_take(&fd);
-	frame_reader_init(&connection->reader, ANSWER_MAX_BYTES, NULL);
+	frame_reader_init(&connection->reader, ANSWER_MAX_BYTES, NULL, NULL);
 	connection->reader.is_of_writer = true;
 	*ret_connection = connection;
 	return 0;

@@ -41,7 +41,7 @@ void fdlist_clear(struct fdlist *list)
 		if (list->fds[i] >= 0)
 			list->fds[left++] = list->fds[i];
 	if (left > 0 && list->close_all)
-		list->close_all(list->fds, left);
+		list->close_all(list->fds, left, list->owner);
 	else
 		for (size_t i = 0; i < left; i++)
 			close(list->fds[i]);

@@ -13,9 +13,10 @@ struct fdlist {
 	size_t n;
 	/*
 	 * Closes n descriptors in place of close(), or NULL. The daemon sets it: the last close of a
-	 * device or of much memory takes long, and any peer can send one.
+	 * device or of much memory takes long, and any peer can send one. owner is passed on.
 	 */
-	void (*close_all)(const int *fds, size_t n);
+	void (*close_all)(const int *fds, size_t n, void *owner);
+	void *owner;
 };
 
 #define FDLIST_INIT \

@@ -13,12 +13,12 @@
 	4096 /* most messages are shorter; the buffer doubles for those that are not */
 
 void frame_reader_init(struct frame_reader *reader, size_t max_bytes,
-		       void (*close_all)(const int *fds, size_t n))
+		       void (*close_all)(const int *fds, size_t n, void *owner), void *owner)
 {
 	*reader = (struct frame_reader){
 		.max_bytes = max_bytes,
-		.fds = {.close_all = close_all},
-		.next_fds = {.close_all = close_all},
+		.fds = {.close_all = close_all, .owner = owner},
+		.next_fds = {.close_all = close_all, .owner = owner},
 	};
 }
 
@@ -92,7 +92,7 @@ int frame_reader_receive(struct frame_reader *reader, int socket)
 		char bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	auto_fdlist received = {.close_all = reader->fds.close_all};
+	auto_fdlist received = {.close_all = reader->fds.close_all, .owner = reader->fds.owner};
 	struct iovec iov;
 	struct msghdr header = {
 		.msg_iov = &iov,

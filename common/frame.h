@@ -36,8 +36,9 @@ struct frame_reader {
 	size_t fds_at, next_fds_at; /* where in the buffer their messages begin */
 };
 
+/* close_all and owner: as of a struct fdlist, for what is received and not taken. */
 void frame_reader_init(struct frame_reader *reader, size_t max_bytes,
-		       void (*close_all)(const int *fds, size_t n));
+		       void (*close_all)(const int *fds, size_t n, void *owner), void *owner);
 void frame_reader_clear(struct frame_reader *reader);
 
 /*

@@ -423,7 +423,7 @@ static void finish_remove(struct peer *peer, struct session *session, int kind, 
 void method_remove(struct peer *peer)
 {
 	struct session *session = held_session(peer);
-	auto_fdlist fds = {.close_all = worker_close};
+	auto_fdlist fds = {.close_all = worker_close_all};
 	const char *kind_name, *name;
 	struct object *object = NULL;
 	int kind;

@@ -119,6 +119,13 @@ static char *take_descriptors(struct object *object, int64_t first, int64_t coun
 	return NULL;
 }
 
+/* Nothing has come of it: its descriptors are its sender's business again. */
+static void give_back(struct object *object, struct fdlist *fds)
+{
+	object_take_all(object, fds);
+	object_free(object);
+}
+
 /* Parses the description and moves its descriptors; what they are is not looked at. */
 static struct object *parse(json_t *json, struct fdlist *fds, size_t *used, json_int_t *ret_size,
 			    const char **ret_parameter, char **ret_message)
@@ -170,7 +177,7 @@ static struct object *parse(json_t *json, struct fdlist *fds, size_t *used, json
 		*used += count;
 		return object;
 	}
-	object_free(object);
+	give_back(object, fds);
 	*ret_message = message;
 	return NULL;
 }
@@ -188,7 +195,7 @@ struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
 		if (!*ret_message)
 			return object;
 		*ret_refused = true;
-		object_free(object);
+		give_back(object, fds);
 	}
 	*ret_parameter = g_strdup(parameter);
 	return NULL;

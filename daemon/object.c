@@ -39,7 +39,7 @@ void object_take_all(struct object *object, struct fdlist *list)
 
 void object_free(struct object *object)
 {
-	auto_fdlist fds = {.close_all = worker_close};
+	auto_fdlist fds = {.close_all = worker_close_all};
 
 	if (!object)
 		return;
@@ -100,7 +100,7 @@ void object_set_take_all(struct object_set *set, struct fdlist *list)
 
 void object_set_clear(struct object_set *set)
 {
-	auto_fdlist fds = {.close_all = worker_close};
+	auto_fdlist fds = {.close_all = worker_close_all};
 
 	if (!set->objects)
 		return;

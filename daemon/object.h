@@ -91,9 +91,9 @@ void object_take_all(struct object *object, struct fdlist *list);
 
 /*
  * Makes an object of its JSON description, which takes its descriptors out of fds, and checks each.
- * *used counts the indices named. On failure NULL, *ret_parameter names what is wrong and
- * *ret_message explains (both the caller's to g_free()); *ret_refused tells a descriptor that may
- * not be held from a malformed request.
+ * *used counts the indices named. On failure NULL, the descriptors are in fds again, *ret_parameter
+ * names what is wrong and *ret_message explains (both the caller's to g_free()); *ret_refused tells
+ * a descriptor that may not be held from a malformed request.
  */
 struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
 				char **ret_parameter, char **ret_message, bool *ret_refused);

@@ -16,7 +16,7 @@
 #include "daemon/methods.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
-#include "daemon/worker.h"
+#include "daemon/unwanted.h"
 
 /* A peer that leaves an answer unread for so long is cut off. */
 static const struct timeval write_timeout = {.tv_sec = 5};
@@ -59,7 +59,7 @@ void peer_close(struct peer *peer)
 	}
 	event_free(peer->readable);
 	event_free(peer->writable);
-	close(peer->socket);
+	unwanted_close_socket(peer->uid, peer->socket);
 	peer->socket = -1;
 	clear_call(peer);
 	object_set_clear(&peer->staged);
@@ -328,8 +328,14 @@ void peer_repeat_call(struct peer *peer)
 
 static void receive(struct peer *peer)
 {
-	int r = frame_reader_receive(&peer->reader, peer->socket);
+	g_autofree char *quota = server_message_quota(peer->uid);
+	int r;
 
+	if (quota) {
+		end(peer, "QuotaExceeded", EDQUOT, quota);
+		return;
+	}
+	r = frame_reader_receive(&peer->reader, peer->socket);
 	switch (r) {
 	case 1:
 	case -EAGAIN:
@@ -395,16 +401,24 @@ static void on_readable(evutil_socket_t fd, short events, void *data)
 	peer_unref(peer);
 }
 
+/* What it sent and nobody took. That may hang, so it is done in the user's name. */
+static void close_unwanted(const int *fds, size_t n, void *owner)
+{
+	struct peer *peer = owner;
+
+	unwanted_close(peer->uid, fds, n);
+}
+
 struct peer *peer_new(struct server *server, int socket)
 {
-	struct ucred credentials;
+	struct ucred credentials = {.uid = -1};
 	socklen_t length = sizeof(credentials);
 	struct peer *peer;
 	int pidfd;
 
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0 ||
 	    (pidfd = kernel->peer_pidfd(socket, credentials.pid)) < 0) {
-		close(socket);
+		unwanted_close_socket(credentials.uid, socket);
 		return NULL;
 	}
 	peer = g_new(struct peer, 1);
@@ -415,11 +429,11 @@ struct peer *peer_new(struct server *server, int socket)
 		.uid = credentials.uid,
 		.pid = credentials.pid,
 		.pidfd = pidfd,
-		.call.fds.close_all = worker_close,
+		.call.fds = {.close_all = close_unwanted, .owner = peer},
 		.events = G_QUEUE_INIT,
 	};
 	object_set_init(&peer->staged);
-	frame_reader_init(&peer->reader, FRAME_MAX_BYTES, worker_close);
+	frame_reader_init(&peer->reader, FRAME_MAX_BYTES, close_unwanted, peer);
 	peer->readable = event_new(server->base, socket, EV_READ | EV_PERSIST, on_readable, peer);
 	peer->writable = event_new(server->base, socket, EV_WRITE, on_writable, peer);
 	event_add(peer->readable, NULL);

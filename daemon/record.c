@@ -269,7 +269,7 @@ char *record_replay(struct journal *journal, struct replay *ret_replay)
 	object_set_init(&replay.objects);
 	object_set_init(&staged);
 	while (r >= 0 && !problem) {
-		auto_fdlist fds = {.close_all = worker_close};
+		auto_fdlist fds = {.close_all = worker_close_all};
 		json_t *record = NULL;
 
 		r = journal_peek(journal, &record, &fds);

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
+#include "daemon/unwanted.h"
 #include "daemon/worker.h"
 
 /* Limits for each user but root. */
@@ -93,8 +94,11 @@ static void on_connection(evutil_socket_t listener, short events, void *data)
 	if (!peer)
 		return;
 	g_hash_table_add(server->peers, peer);
-	if (peer->uid != 0 && connections_of(server, peer->uid) > CONNECTIONS_PER_UID) {
-		log_warning(NULL, "uid %u has %d connections already: one more is closed",
+	if (peer->uid != 0 &&
+	    connections_of(server, peer->uid) + unwanted_count(peer->uid) > CONNECTIONS_PER_UID) {
+		log_warning(NULL,
+			    "uid %u has %d connections already, with messages whose descriptors "
+			    "are still being closed: one more is closed",
 			    peer->uid, CONNECTIONS_PER_UID);
 		peer_close(peer);
 	}
@@ -116,7 +120,8 @@ static void listener_free(gpointer data)
 	int socket = event_get_fd(data);
 
 	event_free(data);
-	close(socket);
+	/* Those who wait in its backlog may have sent something already. */
+	unwanted_close(-1, &socket, 1);
 }
 
 /* Status */
@@ -288,6 +293,16 @@ char *server_descriptor_quota(const struct server *server, uid_t uid)
 			"LimitNOFILE, or release a session",
 			all, server->descriptor_limit);
 	return NULL;
+}
+
+char *server_message_quota(uid_t uid)
+{
+	if (uid == 0 || unwanted_count(uid) < CONNECTIONS_PER_UID)
+		return NULL;
+	return g_strdup_printf(
+		"descriptors that uid %u sent and nobody took are still being closed, those of %d "
+		"messages: wait until that is over",
+		uid, CONNECTIONS_PER_UID);
 }
 
 /* Life */

@@ -45,9 +45,13 @@ void server_add_session(struct server *server, struct session *session);
 void server_remove_session(struct server *server, struct session *session);
 void server_remove_peer(struct server *server, struct peer *peer);
 
-/* Why the peer's user may have no more sessions, or not as many descriptors (to g_free()), or NULL. */
+/*
+ * Why the peer's user may have no more sessions, not as many descriptors, or send no more (to
+ * g_free()), or NULL.
+ */
 char *server_session_quota(const struct server *server, uid_t uid);
 char *server_descriptor_quota(const struct server *server, uid_t uid);
+char *server_message_quota(uid_t uid);
 
 /* Descriptors held in all sessions, and how many of these are orphaned. */
 size_t server_descriptors(const struct server *server);

@@ -4,16 +4,20 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "daemon/kernel.h"
 
+#define HANG_PATIENCE_USEC (500 * 1000) /* at the daemon's end */
+
 struct work {
 	void (*run)(void *data);
 	void (*done)(void *data);
 	void *data;
+	bool may_hang;
 };
 
 static struct {
@@ -21,7 +25,7 @@ static struct {
 	GAsyncQueue *finished;
 	struct event *event;
 	int eventfd;
-	unsigned int unfinished; /* counted in the loop's thread */
+	unsigned int unfinished, hanging; /* the second may hang; counted in the loop's thread */
 } worker = {.eventfd = -1};
 
 static void work_in_thread(gpointer item, gpointer unused)
@@ -39,7 +43,10 @@ static void tell_finished(void)
 	struct work *work;
 
 	while ((work = g_async_queue_try_pop(worker.finished))) {
-		worker.unfinished--;
+		if (work->may_hang)
+			worker.hanging--;
+		else
+			worker.unfinished--;
 		if (work->done)
 			work->done(work->data);
 		g_free(work);
@@ -64,7 +71,7 @@ int worker_start(struct event_base *base)
 	worker.finished = g_async_queue_new();
 	/*
 	 * No limit on threads: a close that hangs (a peer can send such a descriptor) must not keep
-	 * another's waiting. How many a peer can hang is limited by its quota of connections.
+	 * another's waiting. How many a user can hang is limited, see daemon/unwanted.h.
 	 */
 	worker.threads = g_thread_pool_new(work_in_thread, NULL, -1, FALSE, NULL);
 	worker.event = event_new(base, worker.eventfd, EV_READ | EV_PERSIST, on_finished, NULL);
@@ -72,34 +79,49 @@ int worker_start(struct event_base *base)
 	return 0;
 }
 
+static void wait_a_little(void)
+{
+	eventfd_t count;
+
+	if (eventfd_read(worker.eventfd, &count) < 0)
+		g_usleep(1000);
+	tell_finished();
+}
+
 void worker_drain(void)
 {
-	while (worker.unfinished > 0) {
-		eventfd_t count;
-		struct timespec pause = {.tv_nsec = 1000 * 1000};
-
-		if (eventfd_read(worker.eventfd, &count) < 0)
-			nanosleep(&pause, NULL);
-		tell_finished();
-	}
+	while (worker.unfinished > 0)
+		wait_a_little();
 }
 
 void worker_stop(void)
 {
+	gint64 deadline = g_get_monotonic_time() + HANG_PATIENCE_USEC;
+
 	worker_drain();
-	g_thread_pool_free(worker.threads, FALSE, TRUE);
-	g_async_queue_unref(worker.finished);
+	while (worker.hanging > 0 && g_get_monotonic_time() < deadline)
+		wait_a_little();
 	event_free(worker.event);
 	close(worker.eventfd);
+	/* Threads that hang have the rest until the process ends, and they with it. */
+	if (worker.hanging > 0)
+		return;
+	g_thread_pool_free(worker.threads, FALSE, TRUE);
+	g_async_queue_unref(worker.finished);
+}
+
+static void begin(struct work work)
+{
+	if (work.may_hang)
+		worker.hanging++;
+	else
+		worker.unfinished++;
+	g_thread_pool_push(worker.threads, g_memdup2(&work, sizeof(work)), NULL);
 }
 
 void worker_run(void (*run)(void *data), void (*done)(void *data), void *data)
 {
-	struct work *work = g_new(struct work, 1);
-
-	*work = (struct work){run, done, data};
-	worker.unfinished++;
-	g_thread_pool_push(worker.threads, work, NULL);
+	begin((struct work){run, done, data, false});
 }
 
 struct closing {
@@ -126,7 +148,8 @@ static void closing_done(void *data)
 	g_free(closing);
 }
 
-void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data)
+static void close_begin(const int *fds, size_t n, void (*done)(void *data), void *data,
+			bool may_hang)
 {
 	struct closing *closing = g_malloc(sizeof(*closing) + n * sizeof(*fds));
 
@@ -135,10 +158,26 @@ void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void 
 	closing->n = n;
 	if (n > 0)
 		memcpy(closing->fds, fds, n * sizeof(*fds));
-	worker_run(close_in_thread, closing_done, closing);
+	begin((struct work){close_in_thread, closing_done, closing, may_hang});
+}
+
+void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data)
+{
+	close_begin(fds, n, done, data, false);
+}
+
+void worker_close_or_hang(const int *fds, size_t n, void (*done)(void *data), void *data)
+{
+	close_begin(fds, n, done, data, true);
 }
 
 void worker_close(const int *fds, size_t n)
 {
 	worker_close_then(fds, n, NULL, NULL);
+}
+
+void worker_close_all(const int *fds, size_t n, void *unused)
+{
+	(void)unused;
+	worker_close(fds, n);
 }

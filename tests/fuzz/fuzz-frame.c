@@ -109,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		abort();
-	frame_reader_init(&reader, 4096, NULL);
+	frame_reader_init(&reader, 4096, NULL, NULL);
 	while (size >= 2) {
 		size_t n = MIN((size_t)data[1] * 4, size - 2);
 		bool receives = data[0] & 0x80;

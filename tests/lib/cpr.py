@@ -476,6 +476,9 @@ class Holder:
         if name == "call":
             answer, back = client.call(*arguments[1:], fds=fds)
             return answer, back
+        if name == "send_raw":
+            client.send_raw(arguments[1], fds)
+            return True, []
         result = getattr(client, name)(*arguments[1:])
         return (True if result is None else result), []
 

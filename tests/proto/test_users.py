@@ -1,14 +1,37 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Several users on one daemon: what each may see, have and end, and how much."""
 
+import contextlib
 import os
 import resource
+import socket
+import struct
+import time
 import unittest
 
 import cpr
 from cpr import NOBODY, DaemonTest, describe
 
 ROOT_ONLY = unittest.skipUnless(os.getuid() == 0, "only root can be another user")
+
+
+def linger_for_a_minute(listener):
+    """A TCP connection; to close its first end takes a minute, or until the second is closed."""
+    lingering = socket.create_connection(listener.getsockname())
+    end = listener.accept()[0]
+    lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    lingering.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            lingering.send(bytes(1 << 20))
+    return lingering, end
+
+
+def can_connect(holder):
+    try:
+        return holder.call("List", connection=holder.connect())
+    except ConnectionError:
+        return None
 
 
 @ROOT_ONLY
@@ -159,15 +182,94 @@ class Quotas(DaemonTest):
         third = self.holder(uid=NOBODY - 1)
         self.assertEqual(third.call("List")[0], {"sessions": []})
         other.do("close", 0)
-        self.assertTrue(cpr.eventually(lambda: self.can_connect(other)))
+        self.assertTrue(cpr.eventually(lambda: can_connect(other)))
         other.kill()
         third.kill()
 
-    def can_connect(self, holder):
-        try:
-            return holder.call("List", connection=holder.connect())
-        except ConnectionError:
-            return None
+
+
+@ROOT_ONLY
+class HangingCloses(DaemonTest):
+    """Peers send what takes a minute to close, and the last to close it is the daemon."""
+
+    options = ("--mode", "0666")
+    call = cpr.encode("io.vfiocpr.Session.Store", {"objects": [describe("eventfd", "e", 1)]})
+
+    def setUp(self):
+        super().setUp()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.ends = []
+
+    def tearDown(self):
+        self.let_go()
+        self.listener.close()
+        super().tearDown()
+
+    def let_go(self):
+        """The closes that hang end."""
+        for end in self.ends:
+            end.close()
+        self.ends = []
+
+    def send(self, holder, connection):
+        """Has it send one; the daemon is stopped meanwhile, else this close may be the last."""
+        lingering, end = linger_for_a_minute(self.listener)
+        self.ends.append(end)
+        holder.do("send_raw", connection, self.call, fds=[lingering.fileno()])
+        lingering.close()
+
+    def assert_served(self, client):
+        """Nobody else waits, closes of their own included."""
+        begun = time.monotonic()
+        client.attach("vm")
+        client.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        client.call("Release")
+        self.assertLess(time.monotonic() - begun, 5)
+
+    def test_a_user_who_makes_closes_hang_is_cut_off_and_others_are_served(self):
+        other, root = self.holder(uid=NOBODY), self.client()
+        connections = [other.connect() for _ in range(9)]
+        with self.daemon.stopped():
+            for i in range(270):
+                self.send(other, connections[i // 30])
+        answers = []
+        while not answers or "QuotaExceeded" not in answers[-1]:
+            with self.assertRaises(cpr.VarlinkError) as answer:
+                other.do("receive", connections[8])
+            answers.append(answer.exception.name)
+        self.assertIn("NotHolder", answers[0])
+        with self.assertRaises(ConnectionError):
+            other.call("List", connection=other.connect())
+        self.assert_served(root)
+        self.let_go()
+        self.assertTrue(cpr.eventually(lambda: can_connect(other)))
+        other.kill()
+
+    def test_messages_that_were_not_read_hang_nobody(self):
+        dead, cut_off, root = self.holder(uid=NOBODY), self.holder(uid=NOBODY), self.client()
+        with self.daemon.stopped():
+            self.send(dead, dead.connect())
+            dead.kill()  # before it was accepted
+            connection = cut_off.connect()
+            cut_off.do("send_raw", connection, b"no JSON\0")
+            for _ in range(3):
+                self.send(cut_off, connection)
+        self.assert_served(root)
+        with self.assertRaises(cpr.VarlinkError) as answer:
+            cut_off.do("receive", connection)
+        self.assertIn("ProtocolViolation", answer.exception.name)
+        cut_off.kill()
+
+    def test_the_daemons_end_does_not_wait_for_them(self):
+        other, root = self.holder(uid=NOBODY), self.client()
+        with self.daemon.stopped():
+            for _ in range(3):
+                self.send(other, other.connect())
+        self.assertEqual(root.sessions(), {})
+        begun = time.monotonic()
+        self.end_daemon()
+        self.assertLess(time.monotonic() - begun, 10)
+        other.kill()
 
 
 @ROOT_ONLY

@@ -20,7 +20,7 @@ static struct fdlist fds;
 static void setup(void)
 {
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	frame_reader_init(&reader, FRAME_MAX_BYTES, NULL);
+	frame_reader_init(&reader, FRAME_MAX_BYTES, NULL, NULL);
 	fds = (struct fdlist)FDLIST_INIT;
 }
 
@@ -306,16 +306,16 @@ END_TEST
 
 static size_t closed;
 
-static void count_closed(const int *list, size_t n)
+static void count_closed(const int *list, size_t n, void *owner)
 {
-	closed += n;
+	*(size_t *)owner += n;
 	for (size_t i = 0; i < n; i++)
 		close(list[i]);
 }
 
 START_TEST(descriptors_are_closed_the_way_the_owner_says)
 {
-	frame_reader_init(&reader, FRAME_MAX_BYTES, count_closed);
+	frame_reader_init(&reader, FRAME_MAX_BYTES, count_closed, &closed);
 	closed = 0;
 	put_text("a\0b\0", 5);
 	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), -EBADMSG);
@@ -366,7 +366,7 @@ END_TEST
 
 START_TEST(a_reader_has_its_own_limit)
 {
-	frame_reader_init(&reader, 10, NULL);
+	frame_reader_init(&reader, 10, NULL, NULL);
 	put_text("0123456789\0", 0);
 	ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);
 	assert_takes("0123456789");
@@ -381,7 +381,7 @@ START_TEST(a_full_buffer_of_short_messages_is_not_too_long)
 	char *text;
 	size_t n = 0;
 
-	frame_reader_init(&reader, 10, NULL);
+	frame_reader_init(&reader, 10, NULL, NULL);
 	put(many, sizeof(many), 0);
 	while (n < sizeof(many)) {
 		ck_assert_int_eq(frame_reader_receive(&reader, ends[1]), 1);

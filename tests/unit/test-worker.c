@@ -18,9 +18,22 @@ static GCond changed;
 static int ran, done, closed[64], n_closed;
 static bool gate_is_open;
 
+static void wait_at_gate(void *data)
+{
+	(void)data;
+	g_mutex_lock(&lock);
+	while (!gate_is_open)
+		g_cond_wait(&changed, &lock);
+	g_mutex_unlock(&lock);
+}
+
+#define HANGING_FD 999
+
 static int fake_close(int fd)
 {
 	ck_assert_ptr_ne(g_thread_self(), loop_thread);
+	if (fd == HANGING_FD)
+		wait_at_gate(NULL);
 	g_mutex_lock(&lock);
 	closed[n_closed++] = fd;
 	g_mutex_unlock(&lock);
@@ -55,15 +68,6 @@ static void count_done(void *data)
 {
 	ck_assert_ptr_eq(g_thread_self(), loop_thread);
 	done += GPOINTER_TO_INT(data);
-}
-
-static void wait_at_gate(void *data)
-{
-	(void)data;
-	g_mutex_lock(&lock);
-	while (!gate_is_open)
-		g_cond_wait(&changed, &lock);
-	g_mutex_unlock(&lock);
 }
 
 static void open_gate(void)
@@ -176,6 +180,20 @@ START_TEST(a_close_that_nobody_waits_for_happens)
 }
 END_TEST
 
+START_TEST(a_close_that_hangs_is_told_when_it_ends_and_draining_does_not_wait_for_it)
+{
+	const int fd = HANGING_FD;
+
+	worker_close_or_hang(&fd, 1, count_done, GINT_TO_POINTER(100));
+	worker_run(count_run, count_done, GINT_TO_POINTER(1));
+	worker_drain();
+	ck_assert_int_eq(done, 1);
+	open_gate();
+	loop_until(&done, 101);
+	ck_assert_int_eq(n_closed, 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("worker");
@@ -193,6 +211,8 @@ int main(void)
 	tcase_add_test(tests, descriptors_are_closed_in_order_and_then_it_is_told);
 	tcase_add_test(tests, closing_nothing_is_told_too);
 	tcase_add_test(tests, a_close_that_nobody_waits_for_happens);
+	tcase_add_test(tests,
+		       a_close_that_hangs_is_told_when_it_ends_and_draining_does_not_wait_for_it);
 	suite_add_tcase(suite, tests);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Descriptors that a peer sent and nobody took. Their close can hang as long as the sender likes (a
+ * socket that lingers, a FUSE file), and a thread with it. So each message's are counted for its
+ * user until they are closed; a user who has too many of them is not listened to.
+ */
+#ifndef DAEMON_UNWANTED_H
+#define DAEMON_UNWANTED_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Closes them in a thread of their own, which nothing waits for. */
+void unwanted_close(uid_t uid, const int *fds, size_t n);
+
+/*
+ * Closes a connection of that user. Messages that were not read go with it, and what they carry; only
+ * then it takes a thread.
+ */
+void unwanted_close_socket(uid_t uid, int socket);
+
+/* Of how many messages of that user descriptors are being closed. */
+unsigned int unwanted_count(uid_t uid);
+
+#endif
