@@ -183,8 +183,7 @@ static void on_reload(evutil_socket_t number, short events, void *data)
 	(void)number;
 	(void)events;
 	(void)data;
-	notify_reloading();
-	notify_ready();
+	notify_reloaded();
 }
 
 static struct event *catch_signal(struct event_base *base, int number, event_callback_fn callback,

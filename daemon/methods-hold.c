@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/account.h"
 #include "daemon/fdstore.h"
 #include "daemon/keep.h"
 #include "daemon/log.h"
@@ -94,9 +95,18 @@ static void claim(struct peer *peer, struct session *session)
 	log_notice(session, "session %s is claimed by process %d", session->name, (int)peer->pid);
 }
 
+static char *refuse_session(uid_t uid)
+{
+	struct account *account = account_get(uid);
+	char *refusal = account_refuse_session(account);
+
+	account_put(account);
+	return refusal;
+}
+
 static void create(struct peer *peer, const char *name, uid_t uid)
 {
-	g_autofree char *quota = server_session_quota(peer->server, uid);
+	g_autofree char *quota = refuse_session(uid);
 	g_autofree char *room = keep_refusal();
 	struct session *session;
 
@@ -265,7 +275,7 @@ static bool staged_fits(struct peer *peer, struct session *session)
 static void drop_staged(struct peer *peer)
 {
 	object_set_clear(&peer->staged);
-	object_set_init(&peer->staged);
+	object_set_init(&peer->staged, peer->account);
 }
 
 /* All at once; nothing can fail any more. */
@@ -321,7 +331,7 @@ static bool receive_objects(struct peer *peer, const struct session *session, bo
 	}
 	if (!stage(peer, objects))
 		return false;
-	refusal = server_descriptor_quota(peer->server, session->uid);
+	refusal = account_refuse_descriptors(session->account, peer->server->descriptor_limit);
 	if (refusal) {
 		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
 		return false;

@@ -21,7 +21,7 @@ static json_t *event_to_json(const struct session *session, const char *name)
 
 static bool watches(const struct peer *peer, const struct session *session)
 {
-	if (!peer->monitoring || !peer_may(peer, session->uid))
+	if (!peer_may(peer, session->uid))
 		return false;
 	return !peer->monitored_name || (strcmp(peer->monitored_name, session->name) == 0 &&
 					 peer->monitored_uid == session->uid);
@@ -29,7 +29,8 @@ static bool watches(const struct peer *peer, const struct session *session)
 
 void monitor_tell(const struct session *session, const char *name)
 {
-	g_autoptr(GList) peers = g_hash_table_get_keys(session->server->peers);
+	/* Copied: who does not read is cut off, and out of the set. */
+	g_autoptr(GList) peers = g_hash_table_get_keys(session->server->monitors);
 
 	for (GList *item = peers; item; item = item->next)
 		if (watches(item->data, session))
@@ -44,6 +45,7 @@ void monitor_begin(struct peer *peer)
 	gpointer session;
 
 	peer->monitoring = true;
+	server_add_monitor(peer->server, peer);
 	g_hash_table_iter_init(&iter, peer->server->sessions);
 	while (g_hash_table_iter_next(&iter, &session, NULL))
 		if (watches(peer, session))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Messages to systemd: daemon/notify.h. */
+/* Messages to systemd, in workers: a send waits for a PID 1 that is slow. daemon/notify.h. */
 #include "daemon/notify.h"
 
 #include <glib.h>
@@ -17,7 +17,7 @@ static struct {
 static void give_sign(void *unused)
 {
 	(void)unused;
-	sd_notify(0, "WATCHDOG=1"); /* it waits for a PID 1 that is slow */
+	sd_notify(0, "WATCHDOG=1");
 }
 
 /* Here again, by way of a worker's thread and the loop: both live, so the next may be asked. */
@@ -58,13 +58,43 @@ void notify_end(void)
 	watchdog.timer = NULL;
 }
 
+static void send_text(void *text)
+{
+	sd_notify(0, text);
+	g_free(text);
+}
+
+static void tell(char *text)
+{
+	worker_run(send_text, NULL, text);
+}
+
 void notify_ready(void)
 {
+	tell(g_strdup("READY=1"));
+}
+
+/* One after the other: workers keep no order. */
+static void send_reloaded(void *begun)
+{
+	send_text(begun);
 	sd_notify(0, "READY=1");
 }
 
-void notify_reloading(void)
+void notify_reloaded(void)
 {
 	/* systemd compares the time with that of its request. */
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, g_get_monotonic_time());
+	worker_run(send_reloaded, NULL,
+		   g_strdup_printf("RELOADING=1\nMONOTONIC_USEC=%" PRId64, g_get_monotonic_time()));
+}
+
+void notify_status(char *text)
+{
+	tell(g_strconcat("STATUS=", text, NULL));
+	g_free(text);
+}
+
+void notify_stopping(void)
+{
+	tell(g_strdup("STOPPING=1"));
 }

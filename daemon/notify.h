@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What systemd is told of the service's life: ready, reloading, alive. sd_notify(3). */
+/* What systemd is told of the service's life: ready, alive, its status. sd_notify(3). */
 #ifndef DAEMON_NOTIFY_H
 #define DAEMON_NOTIFY_H
 
@@ -10,6 +10,10 @@ void notify_begin(struct event_base *base);
 void notify_end(void);
 
 void notify_ready(void);
-void notify_reloading(void);
+void notify_reloaded(void);
+void notify_stopping(void);
+
+/* text is consumed. */
+void notify_status(char *text);
 
 #endif

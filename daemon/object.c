@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "daemon/account.h"
 #include "daemon/identify.h"
 #include "daemon/worker.h"
 
@@ -75,27 +76,47 @@ static gboolean object_equal(gconstpointer a, gconstpointer b)
 	return x->kind == y->kind && strcmp(x->name, y->name) == 0;
 }
 
-void object_set_init(struct object_set *set)
+void object_set_init(struct object_set *set, struct account *account)
 {
 	*set = (struct object_set){
+		.account = account,
 		.objects = g_ptr_array_new(),
 		.by_name = g_hash_table_new(object_hash, object_equal),
 		.by_id = g_hash_table_new(g_int64_hash, g_int64_equal),
 	};
 }
 
+static void count(struct object_set *set, enum object_kind kind, ssize_t change)
+{
+	set->slots[kind] += change;
+	if (set->account)
+		account_count_descriptors(set->account, change);
+}
+
+/* Ends a set whose objects are gone, or another's. */
+static void object_set_free(struct object_set *set)
+{
+	for (int kind = 0; kind < OBJECT_KINDS; kind++)
+		count(set, kind, -(ssize_t)set->slots[kind]);
+	g_ptr_array_unref(set->objects);
+	g_hash_table_unref(set->by_name);
+	g_hash_table_unref(set->by_id);
+	*set = (struct object_set){0};
+}
+
 void object_set_take_all(struct object_set *set, struct fdlist *list)
 {
+	struct account *account;
+
 	for (guint i = 0; i < set->objects->len; i++) {
 		struct object *object = g_ptr_array_index(set->objects, i);
 
 		object_take_all(object, list);
 		object_free(object);
 	}
-	g_ptr_array_unref(set->objects);
-	g_hash_table_unref(set->by_name);
-	g_hash_table_unref(set->by_id);
-	object_set_init(set);
+	account = set->account;
+	object_set_free(set);
+	object_set_init(set, account);
 }
 
 void object_set_clear(struct object_set *set)
@@ -105,10 +126,7 @@ void object_set_clear(struct object_set *set)
 	if (!set->objects)
 		return;
 	object_set_take_all(set, &fds);
-	g_ptr_array_unref(set->objects);
-	g_hash_table_unref(set->by_name);
-	g_hash_table_unref(set->by_id);
-	*set = (struct object_set){0};
+	object_set_free(set);
 }
 
 struct object *object_set_find(const struct object_set *set, enum object_kind kind,
@@ -192,25 +210,25 @@ void object_set_add(struct object_set *set, struct object *object)
 		held = NULL;
 	}
 	if (held) {
-		set->slots[held->kind] -= held->fds->len;
+		count(set, held->kind, -(ssize_t)held->fds->len);
 		object_merge(held, object);
-		set->slots[held->kind] += held->fds->len;
+		count(set, held->kind, held->fds->len);
 		object_free(object);
 		return;
 	}
 	g_ptr_array_add(set->objects, object);
 	g_hash_table_add(set->by_name, object);
 	g_hash_table_insert(set->by_id, &object->id, object);
-	set->slots[object->kind] += object->fds->len;
+	count(set, object->kind, object->fds->len);
 }
 
 void object_set_move(struct object_set *to, struct object_set *from)
 {
-	g_autoptr(GPtrArray) objects = from->objects;
+	g_autoptr(GPtrArray) objects = g_ptr_array_ref(from->objects);
+	struct account *account = from->account;
 
-	g_hash_table_unref(from->by_name);
-	g_hash_table_unref(from->by_id);
-	object_set_init(from);
+	object_set_free(from);
+	object_set_init(from, account);
 	for (guint i = 0; i < objects->len; i++)
 		object_set_add(to, g_ptr_array_index(objects, i));
 }
@@ -220,5 +238,5 @@ void object_set_remove(struct object_set *set, struct object *object)
 	g_hash_table_remove(set->by_name, object);
 	g_hash_table_remove(set->by_id, &object->id);
 	g_ptr_array_remove(set->objects, object);
-	set->slots[object->kind] -= object->fds->len;
+	count(set, object->kind, -(ssize_t)object->fds->len);
 }

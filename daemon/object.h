@@ -48,16 +48,19 @@ struct object {
 	struct table table; /* mapped while it is held; table only */
 };
 
+struct account;
+
 /* In the order of storing, found by kind and name. */
 struct object_set {
 	GPtrArray *objects;
 	GHashTable *by_name, *by_id;
 	size_t slots[OBJECT_KINDS]; /* descriptors held, gaps included: what the quota counts */
+	struct account *account;    /* whom it counts for, borrowed; NULL: nobody yet */
 };
 
-void object_set_init(struct object_set *set);
+void object_set_init(struct object_set *set, struct account *account);
 
-/* Closes everything, in a worker. */
+/* Closes everything, in a worker. It has to be made anew then. */
 void object_set_clear(struct object_set *set);
 
 /* Moves every descriptor out to list (gaps left out); the set is empty then. */

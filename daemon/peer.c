@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "daemon/account.h"
 #include "daemon/kernel.h"
 #include "daemon/log.h"
 #include "daemon/methods.h"
@@ -45,6 +46,7 @@ void peer_unref(struct peer *peer)
 	if (--peer->references > 0)
 		return;
 	fd_close(&peer->pidfd);
+	account_put(peer->account);
 	g_free(peer->monitored_name);
 	g_free(peer);
 }
@@ -59,8 +61,9 @@ void peer_close(struct peer *peer)
 	}
 	event_free(peer->readable);
 	event_free(peer->writable);
-	unwanted_close_socket(peer->uid, peer->socket);
+	unwanted_close_socket(peer->account, peer->socket);
 	peer->socket = -1;
+	peer->account->connections--;
 	clear_call(peer);
 	object_set_clear(&peer->staged);
 	frame_reader_clear(&peer->reader);
@@ -328,7 +331,7 @@ void peer_repeat_call(struct peer *peer)
 
 static void receive(struct peer *peer)
 {
-	g_autofree char *quota = server_message_quota(peer->uid);
+	g_autofree char *quota = account_refuse_message(peer->account);
 	int r;
 
 	if (quota) {
@@ -406,33 +409,39 @@ static void close_unwanted(const int *fds, size_t n, void *owner)
 {
 	struct peer *peer = owner;
 
-	unwanted_close(peer->uid, fds, n);
+	unwanted_close(peer->account, fds, n);
 }
 
 struct peer *peer_new(struct server *server, int socket)
 {
 	struct ucred credentials = {.uid = -1};
 	socklen_t length = sizeof(credentials);
+	struct account *account;
 	struct peer *peer;
-	int pidfd;
+	int pidfd = -1;
 
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0 ||
-	    (pidfd = kernel->peer_pidfd(socket, credentials.pid)) < 0) {
-		unwanted_close_socket(credentials.uid, socket);
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0)
+		pidfd = kernel->peer_pidfd(socket, credentials.pid);
+	account = account_get(credentials.uid);
+	if (pidfd < 0) {
+		unwanted_close_socket(account, socket);
+		account_put(account);
 		return NULL;
 	}
+	account->connections++;
 	peer = g_new(struct peer, 1);
 	*peer = (struct peer){
 		.references = 1,
 		.server = server,
 		.socket = socket,
 		.uid = credentials.uid,
+		.account = account,
 		.pid = credentials.pid,
 		.pidfd = pidfd,
 		.call.fds = {.close_all = close_unwanted, .owner = peer},
 		.events = G_QUEUE_INIT,
 	};
-	object_set_init(&peer->staged);
+	object_set_init(&peer->staged, account);
 	frame_reader_init(&peer->reader, FRAME_MAX_BYTES, close_unwanted, peer);
 	peer->readable = event_new(server->base, socket, EV_READ | EV_PERSIST, on_readable, peer);
 	peer->writable = event_new(server->base, socket, EV_WRITE, on_writable, peer);

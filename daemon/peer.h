@@ -16,6 +16,7 @@
 #include "common/frame.h"
 #include "daemon/object.h"
 
+struct account;
 struct server;
 struct session;
 
@@ -35,6 +36,7 @@ struct peer {
 	struct server *server;
 	int socket; /* -1: closed */
 	uid_t uid;
+	struct account *account; /* of that user */
 	pid_t pid;
 	int pidfd;		 /* of the process that connected; -1: the session has it */
 	struct session *session; /* attached over this connection, or NULL */

@@ -199,7 +199,7 @@ static char *replay_objects(struct replay *replay, struct object_set *staged, co
 		return g_strdup("a record of objects is broken");
 	if (first) {
 		object_set_clear(staged);
-		object_set_init(staged);
+		object_set_init(staged, NULL);
 	}
 	json_array_foreach(objects, i, json)
 	{
@@ -266,8 +266,8 @@ char *record_replay(struct journal *journal, struct replay *ret_replay)
 	char *problem = NULL;
 	int r = journal_rewind(journal);
 
-	object_set_init(&replay.objects);
-	object_set_init(&staged);
+	object_set_init(&replay.objects, NULL);
+	object_set_init(&staged, NULL);
 	while (r >= 0 && !problem) {
 		auto_fdlist fds = {.close_all = worker_close_all};
 		json_t *record = NULL;

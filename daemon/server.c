@@ -5,27 +5,23 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "daemon/account.h"
 #include "daemon/fdstore.h"
 #include "daemon/kernel.h"
 #include "daemon/log.h"
+#include "daemon/notify.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
 #include "daemon/unwanted.h"
 #include "daemon/worker.h"
 
-/* Limits for each user but root. */
-#define SESSIONS_PER_UID    64
-#define CONNECTIONS_PER_UID 256
-#define DESCRIPTORS_PER_UID 65536
-
 #define DESCRIPTORS_RESERVED 512 /* for connections, pidfds, and messages being received */
 
 static const struct timeval accept_pause = {.tv_usec = 100 * 1000};
 static const struct timeval stop_patience = {.tv_sec = 5};
-static const struct timeval at_once = {0};
+static const struct timeval status_pause = {.tv_usec = 100 * 1000}; /* many changes, one line */
 
 static guint session_hash(gconstpointer key)
 {
@@ -42,18 +38,6 @@ static gboolean session_equal(gconstpointer a, gconstpointer b)
 }
 
 /* Accepting */
-
-static unsigned int connections_of(const struct server *server, uid_t uid)
-{
-	unsigned int n = 0;
-	GHashTableIter iter;
-	gpointer peer;
-
-	g_hash_table_iter_init(&iter, server->peers);
-	while (g_hash_table_iter_next(&iter, &peer, NULL))
-		n += ((struct peer *)peer)->uid == uid;
-	return n;
-}
 
 static void set_accepting(struct server *server, bool accepting)
 {
@@ -94,12 +78,11 @@ static void on_connection(evutil_socket_t listener, short events, void *data)
 	if (!peer)
 		return;
 	g_hash_table_add(server->peers, peer);
-	if (peer->uid != 0 &&
-	    connections_of(server, peer->uid) + unwanted_count(peer->uid) > CONNECTIONS_PER_UID) {
+	if (account_has_many_connections(peer->account)) {
 		log_warning(NULL,
-			    "uid %u has %d connections already, with messages whose descriptors "
-			    "are still being closed: one more is closed",
-			    peer->uid, CONNECTIONS_PER_UID);
+			    "uid %u has %u connections, and descriptors of %u messages are still "
+			    "being closed: this connection is closed",
+			    peer->uid, peer->account->connections, peer->account->closing);
 		peer_close(peer);
 	}
 }
@@ -117,11 +100,13 @@ void server_listen(struct server *server, int socket)
 
 static void listener_free(gpointer data)
 {
+	struct account *nobody = account_get(-1);
 	int socket = event_get_fd(data);
 
 	event_free(data);
 	/* Those who wait in its backlog may have sent something already. */
-	unwanted_close(-1, &socket, 1);
+	unwanted_close(nobody, &socket, 1);
+	account_put(nobody);
 }
 
 /* Status */
@@ -167,29 +152,21 @@ unsigned int server_orphans(const struct server *server)
 	return n;
 }
 
-/* In a worker: the send waits for a PID 1 that is slow. */
-static void send_status(void *text)
-{
-	sd_notify(0, text);
-	g_free(text);
-}
-
 static void on_status(evutil_socket_t fd, short events, void *data)
 {
 	struct server *server = data;
 
 	(void)fd;
 	(void)events;
-	worker_run(send_status, NULL,
-		   g_strdup_printf("STATUS=%u sessions, %u orphaned, %zu descriptors held",
-				   g_hash_table_size(server->sessions), server_orphans(server),
-				   server_descriptors(server)));
+	notify_status(g_strdup_printf("%u sessions, %u orphaned, %zu descriptors held",
+				      g_hash_table_size(server->sessions), server_orphans(server),
+				      server_descriptors(server)));
 }
 
 void server_changed(struct server *server)
 {
 	if (!event_pending(server->status, EV_TIMEOUT, NULL))
-		event_add(server->status, &at_once);
+		event_add(server->status, &status_pause);
 }
 
 /* Sessions */
@@ -245,66 +222,6 @@ void server_remove_session(struct server *server, struct session *session)
 	server_changed(server);
 }
 
-char *server_session_quota(const struct server *server, uid_t uid)
-{
-	unsigned int n = 0;
-	GHashTableIter iter;
-	gpointer session;
-
-	if (uid == 0)
-		return NULL;
-	g_hash_table_iter_init(&iter, server->sessions);
-	while (g_hash_table_iter_next(&iter, &session, NULL))
-		n += ((struct session *)session)->uid == uid;
-	if (n < SESSIONS_PER_UID)
-		return NULL;
-	return g_strdup_printf("uid %u has %u sessions, as many as it may: release one", uid, n);
-}
-
-char *server_descriptor_quota(const struct server *server, uid_t uid)
-{
-	size_t all = 0, own = 0;
-	GHashTableIter iter;
-	gpointer item;
-
-	g_hash_table_iter_init(&iter, server->sessions);
-	while (g_hash_table_iter_next(&iter, &item, NULL)) {
-		struct session *session = item;
-
-		all += object_set_total(&session->objects);
-		if (session->uid == uid)
-			own += object_set_total(&session->objects);
-	}
-	g_hash_table_iter_init(&iter, server->peers);
-	while (g_hash_table_iter_next(&iter, &item, NULL)) {
-		struct peer *peer = item;
-
-		all += object_set_total(&peer->staged);
-		if (peer->uid == uid)
-			own += object_set_total(&peer->staged);
-	}
-	if (uid != 0 && own > DESCRIPTORS_PER_UID)
-		return g_strdup_printf(
-			"uid %u holds %zu descriptors and may hold %d: release a session", uid, own,
-			DESCRIPTORS_PER_UID);
-	if (all > server->descriptor_limit)
-		return g_strdup_printf(
-			"the daemon holds %zu descriptors and can hold %zu: raise its "
-			"LimitNOFILE, or release a session",
-			all, server->descriptor_limit);
-	return NULL;
-}
-
-char *server_message_quota(uid_t uid)
-{
-	if (uid == 0 || unwanted_count(uid) < CONNECTIONS_PER_UID)
-		return NULL;
-	return g_strdup_printf(
-		"descriptors that uid %u sent and nobody took are still being closed, those of %d "
-		"messages: wait until that is over",
-		uid, CONNECTIONS_PER_UID);
-}
-
 /* Life */
 
 struct server *server_new(struct event_base *base)
@@ -315,6 +232,7 @@ struct server *server_new(struct event_base *base)
 	server->base = base;
 	server->listeners = g_ptr_array_new_with_free_func(listener_free);
 	server->peers = g_hash_table_new(NULL, NULL);
+	server->monitors = g_hash_table_new(NULL, NULL);
 	server->sessions = g_hash_table_new(session_hash, session_equal);
 	server->devices = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	server->accept_again = evtimer_new(base, on_accept_again, server);
@@ -334,9 +252,15 @@ static void stop_if_quiet(struct server *server)
 		event_base_loopbreak(server->base);
 }
 
+void server_add_monitor(struct server *server, struct peer *peer)
+{
+	g_hash_table_add(server->monitors, peer);
+}
+
 void server_remove_peer(struct server *server, struct peer *peer)
 {
 	g_hash_table_remove(server->peers, peer);
+	g_hash_table_remove(server->monitors, peer);
 	stop_if_quiet(server);
 }
 
@@ -356,7 +280,7 @@ void server_stop(struct server *server)
 	if (server->stopping)
 		return;
 	server->stopping = true;
-	sd_notify(0, "STOPPING=1");
+	notify_stopping();
 	set_accepting(server, false);
 	event_del(server->accept_again);
 	server->stop_deadline = evtimer_new(server->base, on_stop_deadline, server);
@@ -386,6 +310,7 @@ void server_free(struct server *server)
 	for (GList *item = sessions; item; item = item->next)
 		session_free(item->data);
 	g_hash_table_unref(server->peers);
+	g_hash_table_unref(server->monitors);
 	g_hash_table_unref(server->sessions);
 	g_hash_table_unref(server->devices);
 	g_ptr_array_unref(server->listeners);

@@ -16,6 +16,7 @@ struct server {
 	GPtrArray *listeners;	    /* of struct event */
 	struct event *accept_again; /* accepting pauses while descriptors are short */
 	GHashTable *peers;	    /* a set of struct peer */
+	GHashTable *monitors;	    /* those of them that are told of events */
 	GHashTable *sessions;	    /* a set of struct session, by uid and name */
 	GHashTable *devices;	    /* PCI address -> struct session: held, or being closed */
 	size_t descriptor_limit;    /* that sessions may hold */
@@ -43,15 +44,8 @@ struct session *server_search_session(const struct server *server, const struct 
 				      const char *name, bool *ret_many);
 void server_add_session(struct server *server, struct session *session);
 void server_remove_session(struct server *server, struct session *session);
+void server_add_monitor(struct server *server, struct peer *peer);
 void server_remove_peer(struct server *server, struct peer *peer);
-
-/*
- * Why the peer's user may have no more sessions, not as many descriptors, or send no more (to
- * g_free()), or NULL.
- */
-char *server_session_quota(const struct server *server, uid_t uid);
-char *server_descriptor_quota(const struct server *server, uid_t uid);
-char *server_message_quota(uid_t uid);
 
 /* Descriptors held in all sessions, and how many of these are orphaned. */
 size_t server_descriptors(const struct server *server);

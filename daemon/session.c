@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "daemon/account.h"
 #include "daemon/keep.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
@@ -196,7 +197,8 @@ void session_set_idle(struct session *session)
 
 /* Life */
 
-struct session *session_new(struct server *server, const char *name, uid_t uid, struct peer *peer)
+static struct session *session_make(struct server *server, const char *name, uid_t uid,
+				    enum session_state state)
 {
 	struct session *session = g_new(struct session, 1);
 
@@ -204,13 +206,22 @@ struct session *session_new(struct server *server, const char *name, uid_t uid, 
 		.server = server,
 		.name = g_strdup(name),
 		.uid = uid,
-		.state = SESSION_ACTIVE,
+		.account = account_get(uid),
+		.state = state,
 		.since = g_get_monotonic_time(),
 		.holder = {.pidfd = -1},
 		.spaces = session_spaces_new(),
 		.waiting = G_QUEUE_INIT,
 	};
-	object_set_init(&session->objects);
+	session->account->sessions++;
+	object_set_init(&session->objects, session->account);
+	return session;
+}
+
+struct session *session_new(struct server *server, const char *name, uid_t uid, struct peer *peer)
+{
+	struct session *session = session_make(server, name, uid, SESSION_ACTIVE);
+
 	set_holder(session, peer);
 	server_add_session(server, session);
 	keep_begin(session);
@@ -222,21 +233,15 @@ struct session *session_new(struct server *server, const char *name, uid_t uid, 
 struct session *session_recover(struct server *server, struct replay *replay,
 				struct journal *journal)
 {
-	struct session *session = g_new(struct session, 1);
+	struct session *session = session_make(server, replay->name, replay->uid, replay->state);
 
-	*session = (struct session){
-		.server = server,
-		.name = g_steal_pointer(&replay->name),
-		.uid = replay->uid,
-		.state = replay->state,
-		.since = replay->since,
-		.holder = {.pid = replay->holder.pid, .pidfd = fd_take(&replay->holder.pidfd)},
-		.spaces = g_steal_pointer(&replay->spaces),
-		.objects = replay->objects,
-		.waiting = G_QUEUE_INIT,
-		.journal = journal,
-	};
-	replay->objects = (struct object_set){0};
+	session->since = replay->since;
+	session->holder.pid = replay->holder.pid;
+	session->holder.pidfd = fd_take(&replay->holder.pidfd);
+	session->journal = journal;
+	g_hash_table_unref(session->spaces);
+	session->spaces = g_steal_pointer(&replay->spaces);
+	object_set_move(&session->objects, &replay->objects);
 	server_add_session(server, session);
 	if (session->holder.pidfd >= 0)
 		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
@@ -248,20 +253,10 @@ struct session *session_recover(struct server *server, struct replay *replay,
 struct session *session_unreadable(struct server *server, const char *name, struct journal *journal,
 				   const char *problem)
 {
-	struct session *session = g_new(struct session, 1);
+	struct session *session = session_make(server, name, 0, SESSION_UNREADABLE);
 
-	*session = (struct session){
-		.server = server,
-		.name = g_strdup(name),
-		.state = SESSION_UNREADABLE,
-		.since = g_get_monotonic_time(),
-		.holder = {.pidfd = -1},
-		.spaces = session_spaces_new(),
-		.waiting = G_QUEUE_INIT,
-		.journal = journal,
-		.problem = g_strdup(problem),
-	};
-	object_set_init(&session->objects);
+	session->journal = journal;
+	session->problem = g_strdup(problem);
 	server_add_session(server, session);
 	return session;
 }
@@ -272,6 +267,8 @@ void session_free(struct session *session)
 		session->peer->session = NULL;
 	clear_holder(session);
 	object_set_clear(&session->objects);
+	session->account->sessions--;
+	account_put(session->account);
 	journal_free(session->journal);
 	g_hash_table_unref(session->spaces);
 	g_free(session->problem);

@@ -18,6 +18,7 @@
 #include "daemon/object.h"
 #include "daemon/space.h"
 
+struct account;
 struct journal;
 struct peer;
 struct replay;
@@ -43,6 +44,7 @@ struct session {
 	struct server *server;
 	char *name;
 	uid_t uid;
+	struct account *account; /* of that user */
 	enum session_state state;
 	gint64 since; /* CLOCK_MONOTONIC, microseconds */
 	struct holder holder;

@@ -8,18 +8,16 @@
 #define DAEMON_UNWANTED_H
 
 #include <stddef.h>
-#include <sys/types.h>
+
+struct account;
 
 /* Closes them in a thread of their own, which nothing waits for. */
-void unwanted_close(uid_t uid, const int *fds, size_t n);
+void unwanted_close(struct account *account, const int *fds, size_t n);
 
 /*
  * Closes a connection of that user. Messages that were not read go with it, and what they carry; only
  * then it takes a thread.
  */
-void unwanted_close_socket(uid_t uid, int socket);
-
-/* Of how many messages of that user descriptors are being closed. */
-unsigned int unwanted_count(uid_t uid);
+void unwanted_close_socket(struct account *account, int socket);
 
 #endif

@@ -33,7 +33,7 @@ static void setup(void)
 	base = event_base_new();
 	ck_assert_int_eq(worker_start(base), 0);
 	fds_before = open_fds();
-	object_set_init(&set);
+	object_set_init(&set, NULL);
 }
 
 static void teardown(void)

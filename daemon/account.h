@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What each user has of the daemon, and how much of it a user may have. Whatever counts for a user
+ * counts itself here when it begins and ends, so that a limit is looked up and not added up.
+ */
+#ifndef DAEMON_ACCOUNT_H
+#define DAEMON_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct account {
+	uid_t uid;
+	unsigned int references;
+	unsigned int sessions, connections;
+	unsigned int closing; /* messages whose unwanted descriptors are being closed */
+	size_t descriptors;   /* held in sessions or staged, gaps included */
+};
+
+/* The account of that user, with a reference more. */
+struct account *account_get(uid_t uid);
+void account_put(struct account *account);
+
+void account_count_descriptors(struct account *account, ssize_t change);
+
+/* Of all users. */
+size_t account_all_descriptors(void);
+
+/*
+ * Why the user may have no more sessions, send no more messages, or has too many descriptors (all
+ * may have `limit`); a sentence to g_free(), or NULL.
+ */
+char *account_refuse_session(const struct account *account);
+char *account_refuse_message(const struct account *account);
+char *account_refuse_descriptors(const struct account *account, size_t limit);
+
+/* Whether the user has more connections than it may. */
+bool account_has_many_connections(const struct account *account);
+
+#endif
