@@ -21,6 +21,7 @@
 
 /* A peer that leaves an answer unread for so long is cut off. */
 static const struct timeval write_timeout = {.tv_sec = 5};
+static const struct timeval at_once = {0};
 
 #define EVENTS_MAX_BYTES  (256 * 1024) /* that a monitor may leave unread */
 #define SESSION_INTERFACE "io.vfiocpr.Session."
@@ -61,6 +62,7 @@ void peer_close(struct peer *peer)
 	}
 	event_free(peer->readable);
 	event_free(peer->writable);
+	event_free(peer->next);
 	unwanted_close_socket(peer->account, peer->socket);
 	peer->socket = -1;
 	peer->account->connections--;
@@ -92,10 +94,12 @@ static bool is_idle(const struct peer *peer)
 	return peer->socket >= 0 && !peer->call.method && !peer->writer.bytes && !peer->ending;
 }
 
-/* The answer is out: goes on with what has come meanwhile, unless on_readable() is at it. */
+/* The answer is out: goes on with what has come meanwhile. */
 static void read_on(struct peer *peer)
 {
 	if (!event_pending(peer->readable, EV_READ, NULL))
+		event_add(peer->readable, NULL);
+	if (peer->reader.size > 0)
 		event_active(peer->readable, EV_READ, 0);
 }
 
@@ -124,7 +128,7 @@ static void flush(struct peer *peer)
 		frame_writer_clear(&peer->writer);
 	}
 	if (peer->call.continues)
-		event_add(peer->writable, &write_timeout);
+		event_add(peer->next, &at_once);
 	else if (peer->ending)
 		peer_close(peer);
 	else
@@ -142,10 +146,14 @@ static void on_writable(evutil_socket_t fd, short events, void *data)
 		peer_close(peer);
 		return;
 	}
-	if (!peer->writer.bytes && peer->call.continues)
-		peer_repeat_call(peer);
-	else
-		flush(peer);
+	flush(peer);
+}
+
+static void on_next(evutil_socket_t fd, short events, void *data)
+{
+	(void)fd;
+	(void)events;
+	peer_repeat_call(data);
 }
 
 /* The text of an answer, to free(); parameters are consumed. */
@@ -375,32 +383,37 @@ static void listen_to_monitor(struct peer *peer)
 		peer_close(peer);
 }
 
+/* A call is under way, or its answer: more is not read yet, but a peer that is gone is noticed. */
+static void listen_no_more(struct peer *peer)
+{
+	event_del(peer->readable);
+	if (peer_hung_up(peer) && !peer->session)
+		peer_close(peer);
+}
+
+static void do_calls(struct peer *peer)
+{
+	while (is_idle(peer) && begin_next_call(peer))
+		;
+	if (!is_idle(peer))
+		return;
+	receive(peer);
+	while (is_idle(peer) && begin_next_call(peer))
+		;
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *data)
 {
 	struct peer *peer = peer_ref(data);
 
 	(void)fd;
 	(void)events;
-	if (peer->monitoring) {
+	if (peer->monitoring)
 		listen_to_monitor(peer);
-		peer_unref(peer);
-		return;
-	}
-	while (is_idle(peer) && begin_next_call(peer))
-		;
-	if (is_idle(peer)) {
-		receive(peer);
-		while (is_idle(peer) && begin_next_call(peer))
-			;
-	}
-	/* A call under way, or an answer not out: do not read on, but notice a peer that is gone. */
-	if (peer->socket >= 0 && !is_idle(peer) && !peer->monitoring) {
-		event_del(peer->readable);
-		if (peer_hung_up(peer) && !peer->session)
-			peer_close(peer);
-	} else if (peer->socket >= 0) {
-		event_add(peer->readable, NULL);
-	}
+	else if (is_idle(peer))
+		do_calls(peer);
+	else
+		listen_no_more(peer);
 	peer_unref(peer);
 }
 
@@ -445,6 +458,7 @@ struct peer *peer_new(struct server *server, int socket)
 	frame_reader_init(&peer->reader, FRAME_MAX_BYTES, close_unwanted, peer);
 	peer->readable = event_new(server->base, socket, EV_READ | EV_PERSIST, on_readable, peer);
 	peer->writable = event_new(server->base, socket, EV_WRITE, on_writable, peer);
+	peer->next = evtimer_new(server->base, on_next, peer);
 	event_add(peer->readable, NULL);
 	return peer;
 }

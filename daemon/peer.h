@@ -47,6 +47,7 @@ struct peer {
 	struct frame_writer writer;
 	int outgoing[FRAME_MAX_FDS]; /* copied from the session for the answer being written */
 	struct event *readable, *writable;
+	struct event *next; /* the next answer of several: after what other peers want */
 	/* Monitor: events not yet sent, of strings; and of which session (NULL: all it may see). */
 	bool monitoring;
 	char *monitored_name;

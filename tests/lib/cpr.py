@@ -179,7 +179,7 @@ class Client:
             self.socket.close()
             raise
         self.buffer = b""
-        self.received = []  # descriptors that came with the message being received
+        self.received = []  # (where in the buffer their message begins, descriptors)
 
     def __enter__(self):
         return self
@@ -216,18 +216,23 @@ class Client:
             data, control, flags, _ = self.socket.recvmsg(
                 256 * 1024, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
             )
+            got = array.array("i")
             for level, kind, content in control:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    fds = array.array("i")
-                    fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-                    self.received += [track(fd) for fd in fds]
+                    got.frombytes(content[: len(content) - len(content) % got.itemsize])
             if flags & socket.MSG_CTRUNC:
                 raise AssertionError("descriptors were lost on the way to the test")
             if not data:
                 raise Closed("the daemon closed the connection")
             self.buffer += data
+            if got:
+                # A receive ends where descriptors were sent: theirs is its last message.
+                begin = self.buffer.rfind(b"\0", 0, len(self.buffer) - 1) + 1
+                self.received.append((begin, [track(fd) for fd in got]))
         message, _, self.buffer = self.buffer.partition(b"\0")
-        fds, self.received = self.received, []
+        fds = [fd for begin, some in self.received if begin == 0 for fd in some]
+        size = len(message) + 1
+        self.received = [(begin - size, some) for begin, some in self.received if begin > 0]
         return json.loads(message), fds
 
     def receive(self):
