@@ -75,29 +75,53 @@ finish() {
 	done
 }
 
-# The machines are emulated, and each leaves processors idle: two at a time.
+# after PID COMMAND...: runs it when that process has ended.
+after() {
+	tail --pid="$1" -f /dev/null
+	"${@:2}"
+}
+
+debian=(tests/vm/run.sh debian-6.1 --results "$logs/debian-6.1")
+iommufd=(tests/vm/run.sh iommufd --results "$logs/iommufd")
+# The plain build: under systemd's sandbox the leak sanitizer cannot work.
+systemd=(env BUILD=build tests/vm/systemd/run.sh --results "$logs/systemd")
+journal=(/usr/bin/python3 tests/lib/runner.py -j 2 --timeout 180 tests/journal/test_*.py)
+# The long run of kills is for the plain build, which restarts faster: make check-kills.
+kills=(/usr/bin/python3 tests/journal/kill_test.py --kills "${KILLS:-400}")
+
+build_plain() {
+	make -s -j"$(nproc)" vm-programs >>"$logs/build.log" 2>&1
+}
+
 vm() {
-	run_beside vm-debian-6.1 tests/vm/run.sh debian-6.1 --results "$logs/debian-6.1"
-	run vm-iommufd tests/vm/run.sh iommufd --results "$logs/iommufd"
+	run_beside vm-debian-6.1 "${debian[@]}"
+	run vm-iommufd "${iommufd[@]}"
 	finish
 }
 
-# The plain build: under systemd's sandbox the leak sanitizer cannot work.
 systemd() {
-	make -s -j"$(nproc)" vm-programs >>"$logs/build.log" 2>&1
-	run vm-systemd env BUILD=build tests/vm/systemd/run.sh --results "$logs/systemd"
+	build_plain
+	run vm-systemd "${systemd[@]}"
 }
 
 proto() {
 	run proto /usr/bin/python3 tests/lib/runner.py -j 4 tests/proto/test_*.py
 }
 
-# The long run of kills is for the plain build, which restarts faster: make check-kills.
 journal() {
-	run_beside journal /usr/bin/python3 tests/lib/runner.py -j 2 --timeout 180 tests/journal/test_*.py
-	[ "$1" != all ] || systemd
+	run journal "${journal[@]}"
+	run kills "${kills[@]}"
+}
+
+# The machines are emulated, and each leaves a processor idle: one lane beside the longest of them.
+vm_and_journal() {
+	build_plain
+	run_beside vm-debian-6.1 "${debian[@]}"
+	run_beside vm-systemd after $! "${systemd[@]}"
+	run_beside journal after $! "${journal[@]}"
+	run vm-iommufd "${iommufd[@]}"
 	finish
-	run kills /usr/bin/python3 tests/journal/kill_test.py --kills "${KILLS:-400}"
+	run kills "${kills[@]}"
 }
 
 packages=(tests/packages)
@@ -120,13 +144,12 @@ all)
 	run unit unit
 	proto
 	run harness tests/vm/harness/run-selftest.sh iommufd
-	vm
-	journal all # and the VM with systemd beside it
+	vm_and_journal
 	;;
 tree) run tree tests/tree.sh ;;
 unit) run unit unit ;;
 harness) run harness tests/vm/harness/run-selftest.sh iommufd ;;
-*) "$1" "$1" ;;
+*) "$1" ;;
 esac
 
 summary="$passed passed, $failed failed"

@@ -48,7 +48,10 @@ run_vm() {
 		iommufd 900 env BUILD=/tests/build python3 /tests/bench/guest.py iommufd
 		type1 900 env BUILD=/tests/build python3 /tests/bench/guest.py type1
 		clients 300 env BUILD=/tests/build python3 /tests/bench/host.py claim 5 530 64
-		restart 900 env BUILD=/tests/build python3 /tests/bench/host.py restart 1000 64
+		restart-100 300 env BUILD=/tests/build python3 /tests/bench/host.py restart 100 64
+		restart-250 300 env BUILD=/tests/build python3 /tests/bench/host.py restart 250 64
+		restart-500 600 env BUILD=/tests/build python3 /tests/bench/host.py restart 500 64
+		restart-1000 900 env BUILD=/tests/build python3 /tests/bench/host.py restart 1000 64
 	LIST
 	for name in "${programs[@]}" spawn; do
 		items+=("build/bench/$name:/tests/build/bench/$name")

@@ -20,6 +20,10 @@
 #define BLOCK  1024
 #define REPEAT 3
 
+#define LARGE	     (2 << 20)
+#define LARGE_IOVA   (UINT64_C(1) << 30)
+#define LARGE_ROUNDS 100
+
 static const char *path, *bdf;
 static enum vfio_cpr_backend backend;
 static size_t count;
@@ -58,31 +62,63 @@ static void begin(struct vm *vm)
 	memset(vm->memory->addr, 1, RAM);
 }
 
+static void map_bare(const struct vm *vm, const struct table_slot *slot)
+{
+	check(backend == VFIO_CPR_BACKEND_IOMMUFD
+		      ? dma_ioctl_map_file(vm->space, slot, entry_fd(vm->memory->entry, 0))
+		      : dma_ioctl_map(vm->space, slot, (char *)vm->memory->addr + slot->offset),
+	      "map");
+}
+
+static void map_ours(const struct vm *vm, const struct table_slot *slot)
+{
+	check_cpr(vfio_cpr_dma_map(vm->space, slot->iova, vm->memory, slot->offset, slot->size,
+				   slot->prot),
+		  vm->cpr, "map");
+}
+
 /* A block of mappings by the bare ioctl, taken away again, then by the library. */
 static void map_block(struct vm *vm, size_t from, size_t to)
 {
-	int fd = entry_fd(vm->memory->entry, 0);
 	uint64_t start = now_ns(), end, unmapped;
 
 	for (size_t i = from; i < to; i++) {
 		struct table_slot slot = slot_of(vm, i);
-		void *addr = (char *)vm->memory->addr + slot.offset;
 
-		check(backend == VFIO_CPR_BACKEND_IOMMUFD ? dma_ioctl_map_file(vm->space, &slot, fd)
-							  : dma_ioctl_map(vm->space, &slot, addr),
-		      "map");
+		map_bare(vm, &slot);
 	}
 	end = now_ns();
 	report("vm-map", count, "floor", (end - start) / 1e3 / (to - from));
 	for (size_t i = from; i < to; i++)
 		check(dma_ioctl_unmap(vm->space, (uint64_t)i << 12, 4096, &unmapped), "unmap");
 	start = now_ns();
-	for (size_t i = from; i < to; i++)
-		check_cpr(vfio_cpr_dma_map(vm->space, (uint64_t)i << 12, vm->memory,
-					   ((uint64_t)i << 12) % RAM, 4096, 3),
-			  vm->cpr, "map");
+	for (size_t i = from; i < to; i++) {
+		struct table_slot slot = slot_of(vm, i);
+
+		map_ours(vm, &slot);
+	}
 	end = now_ns();
 	report("vm-map", count, "ours", (end - start) / 1e3 / (to - from));
+}
+
+/* Mappings of the size that guest memory has, by both in turn, and taken away. */
+static void map_large(struct vm *vm)
+{
+	struct table_slot slot = slot_of(vm, 0);
+
+	slot.iova = LARGE_IOVA;
+	slot.size = LARGE;
+	for (int i = 0; i < LARGE_ROUNDS; i++) {
+		uint64_t start = now_ns(), unmapped;
+
+		map_bare(vm, &slot);
+		report_usec("vm-map-large", LARGE, "floor", start, now_ns());
+		check(dma_ioctl_unmap(vm->space, slot.iova, slot.size, &unmapped), "unmap");
+		start = now_ns();
+		map_ours(vm, &slot);
+		report_usec("vm-map-large", LARGE, "ours", start, now_ns());
+		check_cpr(vfio_cpr_dma_unmap(vm->space, slot.iova, slot.size), vm->cpr, "unmap");
+	}
 }
 
 /* What the daemon does for an orphan, and nothing else. */
@@ -136,6 +172,16 @@ static void restore_ours(struct vm *vm)
 	report_usec("vm-restore", count, "ours", start, now_ns());
 }
 
+/* What a claim has read before it restores: shared memory is not in a child's page tables. */
+static void touch_table(struct vm *vm)
+{
+	struct table_slot slot;
+
+	for (uint32_t i = 0; i < table_used(&vm->space->table); i++)
+		check(table_read(&vm->space->table, i, &slot), "table");
+	memset(vm->space->pending, 1, vm->space->n_pending);
+}
+
 /* Both in turn. With iommufd each needs a process of its own to change to. */
 static void restore_again(struct vm *vm)
 {
@@ -154,6 +200,7 @@ static void restore_again(struct vm *vm)
 		pid = check_errno(fork(), "fork");
 		if (pid == 0) {
 			*vm->cpr->own_process = 1; /* fork() wiped it, to forbid just this */
+			touch_table(vm);
 			ways[way](vm);
 			fflush(stdout);
 			_exit(0);
@@ -168,6 +215,7 @@ static void live(void)
 
 	begin(&vm);
 	if (vm.start == VFIO_CPR_START_NEW) {
+		map_large(&vm);
 		for (size_t i = 0; i < count; i += BLOCK)
 			map_block(&vm, i, MIN(count, i + BLOCK));
 		check_cpr(vfio_cpr_commit(vm.cpr), vm.cpr, "commit");
