@@ -15,10 +15,10 @@ COLOURS = ("#1f6fb4", "#777777", "#c8502d", "#3d9140")
 class Axis:
     """Maps values to pixels, on a logarithmic scale or on a linear one from 0."""
 
-    def __init__(self, values, begin, end, logarithmic):
+    def __init__(self, values, begin, end, logarithmic, room=1.05):
         self.begin, self.end, self.logarithmic = begin, end, logarithmic
         self.low = 10 ** math.floor(math.log10(min(values))) if logarithmic else 0
-        self.high = 10 ** math.ceil(math.log10(max(values))) if logarithmic else max(values) * 1.05
+        self.high = 10 ** math.ceil(math.log10(max(values))) if logarithmic else max(values) * room
         if self.high == self.low:
             self.high = self.low + 1
 
@@ -52,7 +52,7 @@ def chart(title, across, up, series, x, logarithmic=True):
         return ""
     points = [point for _, some in series for point in some]
     horizontal = Axis([p[0] for p in points], LEFT, WIDTH - RIGHT, logarithmic)
-    vertical = Axis([p[1] for p in points], HEIGHT - BOTTOM, TOP, logarithmic)
+    vertical = Axis([p[1] for p in points], HEIGHT - BOTTOM, TOP, logarithmic, 1.3)
     out = [f'<g transform="translate({x} 0)">']
     out.append(f'<text x="{LEFT}" y="20" font-weight="bold">{title}</text>')
     for tick in horizontal.ticks():
@@ -167,10 +167,13 @@ def main():
                 False,
             ),
             chart(
-                "Memory, in 8 sessions",
+                "Memory",
                 "descriptors",
                 "MiB",
-                [("vfio-cprd", points("memory-fds", scale=mib, start=0))],
+                [
+                    ("in 8 sessions", points("memory-fds", scale=mib, start=0)),
+                    ("64 in a session", points("vm-memory-full", scale=mib)),
+                ],
                 3 * WIDTH,
                 False,
             ),
