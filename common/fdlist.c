@@ -28,8 +28,15 @@ int fdlist_take(struct fdlist *list, size_t index)
 
 void fdlist_move(struct fdlist *to, struct fdlist *from)
 {
-	fdlist_append(to, from->fds, from->n);
-	g_clear_pointer(&from->fds, g_free);
+	if (to->n == 0) {
+		g_free(to->fds);
+		to->fds = from->fds;
+		to->n = from->n;
+	} else {
+		fdlist_append(to, from->fds, from->n);
+		g_free(from->fds);
+	}
+	from->fds = NULL;
 	from->n = 0;
 }
 
