@@ -427,6 +427,7 @@ static void close_unwanted(const int *fds, size_t n, void *owner)
 
 struct peer *peer_new(struct server *server, int socket)
 {
+	static const int on = 1;
 	struct ucred credentials = {.uid = -1};
 	socklen_t length = sizeof(credentials);
 	struct account *account;
@@ -441,6 +442,8 @@ struct peer *peer_new(struct server *server, int socket)
 		account_put(account);
 		return NULL;
 	}
+	/* Out of band, a byte that is not asked for is dropped, and its descriptors closed, on the way. */
+	setsockopt(socket, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 	account->connections++;
 	peer = g_new(struct peer, 1);
 	*peer = (struct peer){

@@ -190,12 +190,12 @@ class Client:
     def close(self):
         self.socket.close()
 
-    def send_raw(self, data, fds=()):
+    def send_raw(self, data, fds=(), flags=0):
         """Sends bytes, and descriptors with the first of them."""
         control = []
         if fds:
             control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        sent = self.socket.sendmsg([data], control)
+        sent = self.socket.sendmsg([data], control, flags)
         if sent < len(data):
             self.socket.sendall(data[sent:])
 
@@ -482,7 +482,7 @@ class Holder:
             answer, back = client.call(*arguments[1:], fds=fds)
             return answer, back
         if name == "send_raw":
-            client.send_raw(arguments[1], fds)
+            client.send_raw(arguments[1], fds, *arguments[2:])
             return True, []
         result = getattr(client, name)(*arguments[1:])
         return (True if result is None else result), []

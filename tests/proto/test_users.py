@@ -2,6 +2,7 @@
 """Several users on one daemon: what each may see, have and end, and how much."""
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -211,11 +212,11 @@ class HangingCloses(DaemonTest):
             end.close()
         self.ends = []
 
-    def send(self, holder, connection):
+    def send(self, holder, connection, data=call, flags=0):
         """Has it send one; the daemon is stopped meanwhile, else this close may be the last."""
         lingering, end = linger_for_a_minute(self.listener)
         self.ends.append(end)
-        holder.do("send_raw", connection, self.call, fds=[lingering.fileno()])
+        holder.do("send_raw", connection, data, flags, fds=[lingering.fileno()])
         lingering.close()
 
     def assert_served(self, client):
@@ -259,6 +260,23 @@ class HangingCloses(DaemonTest):
             cut_off.do("receive", connection)
         self.assertIn("ProtocolViolation", answer.exception.name)
         cut_off.kill()
+
+    def test_what_comes_out_of_band_hangs_nobody(self):
+        other, root = self.holder(uid=NOBODY), self.client()
+        connection = other.connect()
+        with self.daemon.stopped():
+            try:
+                self.send(other, connection, b"x", socket.MSG_OOB)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                self.skipTest("this kernel's unix sockets have no data out of band")
+            other.do("send_raw", connection, self.call)
+        self.assert_served(root)
+        with self.assertRaises(cpr.VarlinkError) as answer:
+            other.do("receive", connection)
+        self.assertIn("ProtocolViolation", answer.exception.name)
+        other.kill()
 
     def test_the_daemons_end_does_not_wait_for_them(self):
         other, root = self.holder(uid=NOBODY), self.client()
