@@ -52,6 +52,15 @@ void peer_unref(struct peer *peer)
 	g_free(peer);
 }
 
+/* Keeps what a user leaves in unfinished messages in its account. */
+static void count_unfinished(struct peer *peer)
+{
+	size_t n = peer->reader.fds.n + peer->reader.next_fds.n;
+
+	account_count_descriptors(peer->account, (ssize_t)n - (ssize_t)peer->unfinished);
+	peer->unfinished = n;
+}
+
 void peer_close(struct peer *peer)
 {
 	if (peer->socket < 0)
@@ -69,6 +78,7 @@ void peer_close(struct peer *peer)
 	clear_call(peer);
 	object_set_clear(&peer->staged);
 	frame_reader_clear(&peer->reader);
+	count_unfinished(peer);
 	frame_writer_clear(&peer->writer);
 	g_queue_clear_full(&peer->events, free);
 	server_remove_peer(peer->server, peer);
@@ -324,6 +334,7 @@ static bool begin_next_call(struct peer *peer)
 
 	if (frame_reader_take(&peer->reader, &text, &size, &peer->call.fds) <= 0)
 		return false;
+	count_unfinished(peer);
 	parsed = parse_call(peer, text, size);
 	free(text);
 	if (parsed)
@@ -349,6 +360,8 @@ static void receive(struct peer *peer)
 	r = frame_reader_receive(&peer->reader, peer->socket);
 	switch (r) {
 	case 1:
+		count_unfinished(peer);
+		return;
 	case -EAGAIN:
 		return;
 	case -ENOBUFS:
@@ -391,6 +404,16 @@ static void listen_no_more(struct peer *peer)
 		peer_close(peer);
 }
 
+/* A message in the making may not be a way around the limit on descriptors. */
+static void refuse_unfinished(struct peer *peer)
+{
+	g_autofree char *refusal =
+		account_refuse_descriptors(peer->account, peer->server->descriptor_limit);
+
+	if (refusal)
+		end(peer, "QuotaExceeded", EDQUOT, refusal);
+}
+
 static void do_calls(struct peer *peer)
 {
 	while (is_idle(peer) && begin_next_call(peer))
@@ -400,6 +423,8 @@ static void do_calls(struct peer *peer)
 	receive(peer);
 	while (is_idle(peer) && begin_next_call(peer))
 		;
+	if (peer->unfinished > 0)
+		refuse_unfinished(peer);
 }
 
 static void on_readable(evutil_socket_t fd, short events, void *data)

@@ -462,9 +462,9 @@ class Holder:
                 answer, back = error, []
             except Exception:
                 answer, back = AssertionError(traceback.format_exc()), []
-            _send(channel, answer, back)
             for fd in fds:
                 os.close(fd)
+            _send(channel, answer, back)
 
     def _do(self, request, fds):
         name, arguments = request

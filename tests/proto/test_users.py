@@ -359,3 +359,21 @@ class Limit(DaemonTest):
                 client.store([gap], fds[:1], continues=more)
         self.assertEqual(client.fetch_all(), [])
         client.store([describe("eventfd", "f", 2)], fds[limit:])
+
+    def test_messages_that_are_never_finished_count(self):
+        clients = [self.client() for _ in range(3)]
+        for client in clients:
+            client.send_raw(b"{", cpr.eventfds(40))
+        with self.refused("QuotaExceeded", "LimitNOFILE"):
+            clients[-1].receive()
+        self.assertTrue(clients[-1].is_closed())
+        clients[0].close()
+        other = self.client()
+        other.attach("vm")
+        self.assertTrue(cpr.eventually(lambda: self.can_store(other, 40)))
+
+    def can_store(self, client, n):
+        try:
+            return client.store([describe("eventfd", "e", 1, count=n)], cpr.eventfds(n)) == {}
+        except cpr.VarlinkError:
+            return False
