@@ -2,7 +2,7 @@
 /*
  * vfio-cprd: holds VFIO descriptors for VMMs that restart. Options, sockets, signals, the loop.
  *
- * A request's way: server.c accepts, peer.c frames and parses, methods*.c check and act on a
+ * A request's way: server.c accepts, peer.c frames, call.c parses, methods*.c check and act on a
  * session (session.c) and its objects (object.c), kernel.c makes the calls.
  */
 #include <errno.h>

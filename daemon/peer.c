@@ -27,15 +27,6 @@ static const struct timeval at_once = {0};
 #define SESSION_INTERFACE "io.vfiocpr.Session."
 #define SERVICE_INTERFACE "org.varlink.service."
 
-static void clear_call(struct peer *peer)
-{
-	g_clear_pointer(&peer->call.method, g_free);
-	json_decref(peer->call.parameters);
-	peer->call.parameters = NULL;
-	fdlist_clear(&peer->call.fds);
-	peer->call = (struct call){.fds = peer->call.fds};
-}
-
 struct peer *peer_ref(struct peer *peer)
 {
 	peer->references++;
@@ -75,7 +66,7 @@ void peer_close(struct peer *peer)
 	unwanted_close_socket(peer->account, peer->socket);
 	peer->socket = -1;
 	peer->account->connections--;
-	clear_call(peer);
+	call_clear(&peer->call);
 	object_set_clear(&peer->staged);
 	frame_reader_clear(&peer->reader);
 	count_unfinished(peer);
@@ -186,7 +177,7 @@ static void answer(struct peer *peer, const char *error, json_t *parameters, con
 	char *text = answer_text(error, parameters, false);
 	bool oneway = peer->call.oneway;
 
-	clear_call(peer);
+	call_clear(&peer->call);
 	if (oneway || peer->socket < 0) {
 		free(text);
 		if (peer->socket >= 0 && peer->ending)
@@ -265,79 +256,21 @@ static void end(struct peer *peer, const char *error, int number, const char *me
 	peer_fail(peer, error, number, "%s", message);
 }
 
-/* Varlink: a nullable field that is null is one that is not there. */
-static void drop_nulls(json_t *json)
-{
-	json_t *value;
-	const char *key;
-	size_t i;
-	void *next;
-
-	if (json_is_object(json)) {
-		json_object_foreach_safe(json, next, key, value)
-		{
-			if (json_is_null(value))
-				json_object_del(json, key);
-			else
-				drop_nulls(value);
-		}
-	} else {
-		json_array_foreach(json, i, value) drop_nulls(value);
-	}
-}
-
-/* Parses a message into peer->call. */
-static bool parse_call(struct peer *peer, const char *text, size_t size)
-{
-	json_t *message, *parameters = NULL;
-	json_error_t error;
-	const char *method;
-	int more = 0, oneway = 0;
-
-	if (frame_too_deep(text, size)) {
-		end(peer, "ProtocolViolation", 0, "the message nests deeper than 32");
-		return false;
-	}
-	message = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-	if (!message) {
-		g_autofree char *why = g_strdup_printf("the message is not JSON: %s at byte %d",
-						       error.text, error.position);
-
-		end(peer, "ProtocolViolation", 0, why);
-		return false;
-	}
-	drop_nulls(message);
-	if (json_unpack_ex(message, &error, 0, "{s:s, s?o, s?b, s?b !}", "method", &method,
-			   "parameters", &parameters, "more", &more, "oneway", &oneway) < 0 ||
-	    (parameters && !json_is_object(parameters))) {
-		g_autofree char *why =
-			g_strdup_printf("the message is no Varlink call: %s", error.text);
-
-		json_decref(message);
-		end(peer, "ProtocolViolation", 0, why);
-		return false;
-	}
-	peer->call.method = g_strdup(method);
-	peer->call.parameters = parameters ? json_incref(parameters) : json_object();
-	peer->call.more = more;
-	peer->call.oneway = oneway;
-	json_decref(message);
-	return true;
-}
-
 /* Takes the next message, if a whole one is there, and does its call. */
 static bool begin_next_call(struct peer *peer)
 {
+	g_autofree char *problem = NULL;
 	char *text;
 	size_t size;
-	bool parsed;
 
 	if (frame_reader_take(&peer->reader, &text, &size, &peer->call.fds) <= 0)
 		return false;
 	count_unfinished(peer);
-	parsed = parse_call(peer, text, size);
+	problem = call_parse(&peer->call, text, size);
 	free(text);
-	if (parsed)
+	if (problem)
+		end(peer, "ProtocolViolation", 0, problem);
+	else
 		methods_dispatch(peer);
 	return true;
 }
@@ -390,6 +323,7 @@ static void listen_to_monitor(struct peer *peer)
 {
 	int r = peer->reader.size > 0 ? 1 : frame_reader_receive(&peer->reader, peer->socket);
 
+	count_unfinished(peer);
 	if (r == 1)
 		event_del(peer->readable);
 	else if (r != -EAGAIN)
@@ -423,7 +357,7 @@ static void do_calls(struct peer *peer)
 	receive(peer);
 	while (is_idle(peer) && begin_next_call(peer))
 		;
-	if (peer->unfinished > 0)
+	if (is_idle(peer) && peer->unfinished > 0)
 		refuse_unfinished(peer);
 }
 

@@ -14,22 +14,12 @@
 #include <sys/types.h>
 
 #include "common/frame.h"
+#include "daemon/call.h"
 #include "daemon/object.h"
 
 struct account;
 struct server;
 struct session;
-
-struct call {
-	char *method; /* NULL: none under way */
-	json_t *parameters;
-	struct fdlist fds;
-	bool more, oneway;
-	bool begun;	   /* it has set work going whose end it waits for */
-	const char *start; /* Attach: what it will answer then */
-	bool continues;	   /* answers are on their way, and there are more to come */
-	size_t next;	   /* Fetch: where the next one begins */
-};
 
 struct peer {
 	unsigned int references;

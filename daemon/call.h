@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One Varlink call: what its message says, and how far the daemon is with it. */
+#ifndef DAEMON_CALL_H
+#define DAEMON_CALL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/fdlist.h"
+
+struct call {
+	char *method; /* NULL: none under way */
+	json_t *parameters;
+	struct fdlist fds; /* that came with it */
+	bool more, oneway;
+	bool begun;	   /* it has set work going whose end it waits for */
+	const char *start; /* Attach: what it will answer then */
+	bool continues;	   /* answers are on their way, and there are more to come */
+	size_t next;	   /* Fetch: where the next one begins */
+};
+
+/*
+ * Parses a message (size bytes) into an empty call, whose descriptors may be there already. NULL, or
+ * why it is no call, a sentence to g_free(); the call is empty then.
+ */
+char *call_parse(struct call *call, const char *text, size_t size);
+
+/* The call is over: empties it, and closes what it has left of its descriptors. */
+void call_clear(struct call *call);
+
+#endif
