@@ -113,13 +113,13 @@ journal() {
 	run kills "${kills[@]}"
 }
 
-# The machines are emulated, and each leaves a processor idle: one lane beside the longest of them.
+# The machines are emulated, and each leaves a processor idle: two lanes of about the same length.
 vm_and_journal() {
 	build_plain
-	run_beside vm-debian-6.1 "${debian[@]}"
-	run_beside vm-systemd after $! "${systemd[@]}"
+	run_beside vm-systemd "${systemd[@]}"
 	run_beside journal after $! "${journal[@]}"
 	run vm-iommufd "${iommufd[@]}"
+	run vm-debian-6.1 "${debian[@]}"
 	finish
 	run kills "${kills[@]}"
 }

@@ -378,8 +378,8 @@ def many_eventfds(case):
 
 
 def many_objects(case):
-    """700 memories with long names are handed back in answers of many pieces."""
-    names = [f"{i:0220}" for i in range(700)]
+    """300 memories with long names are handed back in answers of many pieces."""
+    names = [f"{i:0220}" for i in range(300)]
     vmm = case.vmm()
     assert vmm.start() == "new"
     for name in names:
