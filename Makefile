@@ -135,6 +135,13 @@ $(B)/tests/test-%: $(B)/tests/unit/test-%.o $(DAEMON_TEST_OBJ)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS) $(TEST_PKGS))
 
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz-*.c))
+
+$(B)/tests/fuzz-%: $(B)/tests/fuzz/fuzz-%.o $(DAEMON_TEST_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS))
+
 # The tests' VMM, too, sees the public header alone.
 VMM_SRC := $(wildcard tests/vm/vmm*.c)
 
@@ -150,7 +157,8 @@ $(B)/tests/killpoint.so: tests/vm/killpoint.c common/uapi.h
 	$(call say,LD)
 	$(Q)$(CC) -D_GNU_SOURCE -I. -Iinclude -std=gnu11 $(WARNINGS) -O2 -fPIC -shared $< -o $@ -ldl
 
-.PHONY: test-programs vm-programs
+.PHONY: test-programs vm-programs fuzzers
+fuzzers: $(FUZZERS)
 vm-programs: all $(VM_PROGRAMS)
 test-programs: vm-programs $(UNIT_TESTS)
 

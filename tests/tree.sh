@@ -86,6 +86,11 @@ help_names_every_option() {
 	done
 }
 
+has_fuzzer() {
+	echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
+		clang -fsanitize=fuzzer,address -x c - -o "$work/fuzzer" 2>/dev/null
+}
+
 holds "the library exports what the header declares and the version map names" map_is_exact
 holds "the static library shows nothing else" static_library_hides_the_rest
 holds "every public function has a manual page" functions_are_documented
@@ -97,5 +102,12 @@ if command -v clang >/dev/null; then
 	holds "clang builds it without a warning" make -s -j2 CC=clang B=build/clang all
 else
 	echo "SKIP clang builds it without a warning: clang is not installed (apt-get install clang)"
+fi
+if has_fuzzer; then
+	holds "the fuzzers build, and find nothing in 5,000 inputs each" \
+		env FUZZ_RUNS=5000 tests/fuzz/run.sh
+else
+	echo "SKIP the fuzzers build, and find nothing in 5,000 inputs each: clang's fuzzer is not" \
+		"installed (apt-get install clang libclang-rt-14-dev)"
 fi
 exit $status

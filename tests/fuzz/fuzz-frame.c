@@ -94,7 +94,7 @@ static void use_message(const char *text, size_t size, struct fdlist *fds)
 	if (frame_too_deep(text, size))
 		return;
 	json = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
-	object_set_init(&set);
+	object_set_init(&set, NULL);
 	objects = json_is_array(json) ? json : json_object_get(json, "objects");
 	json_array_foreach(objects, i, item) use_object(&set, item, fds, &used);
 	g_assert(used <= n);
