@@ -2,11 +2,13 @@
 /* Finding the method of a call, org.varlink.service, and what the methods share. */
 #include "daemon/methods.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <string.h>
 
 #include "common/interfaces.h"
 #include "common/version.h"
+#include "daemon/keep.h"
 #include "daemon/peer.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
@@ -98,6 +100,40 @@ struct session *method_find_session(struct peer *peer, const char *name, long lo
 			"there are",
 			name);
 	return session;
+}
+
+struct session *method_held_session(struct peer *peer)
+{
+	struct session *session = peer->session;
+
+	if (!session) {
+		peer_fail(peer, "NotHolder", 0, "this connection holds no session: Attach first");
+		return NULL;
+	}
+	if (session->busy) {
+		session_wait(session, peer);
+		return NULL;
+	}
+	return session;
+}
+
+bool method_keep_and_repeat(struct peer *peer, struct session *session)
+{
+	if (peer->call.begun)
+		return false;
+	peer->call.begun = true;
+	keep_anew(session, NULL);
+	session_wait(session, peer);
+	return true;
+}
+
+void method_fail_unkept(struct peer *peer, const struct session *session)
+{
+	peer_fail(
+		peer, "KernelFailure", EIO,
+		"session %s: the change is made, but could not be kept in its journal, so that the "
+		"daemon's death would undo it: look into the daemon's log, then repeat it",
+		session->name);
 }
 
 void method_get_info(struct peer *peer)

@@ -18,13 +18,15 @@ void methods_dispatch(struct peer *peer);
 void method_get_info(struct peer *peer);
 void method_get_interface_description(struct peer *peer);
 
-/* Holding: methods-hold.c */
+/* A session and its holder: methods-hold.c */
 void method_attach(struct peer *peer);
+void method_commit(struct peer *peer);
+void method_release(struct peer *peer);
+
+/* Objects into it and back: methods-objects.c */
 void method_store(struct peer *peer);
 void method_fetch(struct peer *peer);
 void method_remove(struct peer *peer);
-void method_commit(struct peer *peer);
-void method_release(struct peer *peer);
 
 /* Viewing: methods-view.c */
 void method_list(struct peer *peer);
@@ -41,5 +43,17 @@ bool method_unpack(struct peer *peer, const char *format, ...);
 
 /* The session meant by name and uid (-1: not given). NULL: an error has been answered. */
 struct session *method_find_session(struct peer *peer, const char *name, long long uid);
+
+/* The session that the peer holds and can change now. NULL: an error was answered, or it waits. */
+struct session *method_held_session(struct peer *peer);
+
+/*
+ * A change that the journal did not take: it is written anew, once, and the call repeated after.
+ * false: that has been tried, and the call must do without.
+ */
+bool method_keep_and_repeat(struct peer *peer, struct session *session);
+
+/* What was done is not in the journal: it may be undone by the daemon's death, and is no success. */
+void method_fail_unkept(struct peer *peer, const struct session *session);
 
 #endif
