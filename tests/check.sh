@@ -113,15 +113,16 @@ journal() {
 	run kills "${kills[@]}"
 }
 
-# The machines are emulated, and each leaves a processor idle: two lanes of about the same length.
+# The machines are emulated, and each leaves a processor idle: two lanes of about the same length, and
+# a short one.
 vm_and_journal() {
 	build_plain
 	run_beside vm-systemd "${systemd[@]}"
-	run_beside journal after $! "${journal[@]}"
+	run_beside journal "${journal[@]}"
+	run_beside kills after $! "${kills[@]}"
 	run vm-iommufd "${iommufd[@]}"
 	run vm-debian-6.1 "${debian[@]}"
 	finish
-	run kills "${kills[@]}"
 }
 
 packages=(tests/packages)
