@@ -7,7 +7,6 @@ import os
 import resource
 import socket
 import struct
-import time
 import unittest
 
 import cpr
@@ -220,12 +219,10 @@ class HangingCloses(DaemonTest):
         lingering.close()
 
     def assert_served(self, client):
-        """Nobody else waits, closes of their own included."""
-        begun = time.monotonic()
+        """Nobody else waits a minute (a client gives up before), closes of their own included."""
         client.attach("vm")
         client.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
         client.call("Release")
-        self.assertLess(time.monotonic() - begun, 5)
 
     def test_a_user_who_makes_closes_hang_is_cut_off_and_others_are_served(self):
         other, root = self.holder(uid=NOBODY), self.client()
@@ -284,9 +281,7 @@ class HangingCloses(DaemonTest):
             for _ in range(3):
                 self.send(other, other.connect())
         self.assertEqual(root.sessions(), {})
-        begun = time.monotonic()
-        self.end_daemon()
-        self.assertLess(time.monotonic() - begun, 10)
+        self.end_daemon()  # which waits for half a minute
         other.kill()
 
 
