@@ -8,6 +8,7 @@
 #define SESSIONS_PER_UID    64
 #define CONNECTIONS_PER_UID 256
 #define DESCRIPTORS_PER_UID 65536
+#define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
 
 static GHashTable *accounts; /* by uid; made when first needed */
 static size_t all_descriptors;
@@ -77,6 +78,14 @@ char *account_refuse_descriptors(const struct account *account, size_t limit)
 			"LimitNOFILE, or release a session",
 			all_descriptors, limit);
 	return NULL;
+}
+
+char *account_refuse_bytes(const struct account *account)
+{
+	if (account->uid == 0 || account->bytes <= UNFINISHED_PER_UID)
+		return NULL;
+	return g_strdup_printf("uid %u has sent %zu bytes of messages without an end: end them",
+			       account->uid, account->bytes);
 }
 
 bool account_has_many_connections(const struct account *account)

@@ -15,7 +15,8 @@ struct account {
 	unsigned int references;
 	unsigned int sessions, connections;
 	unsigned int closing; /* messages whose unwanted descriptors are being closed */
-	size_t descriptors;   /* held in sessions or staged, gaps included */
+	size_t descriptors;   /* held, staged or of a message not whole yet; gaps included */
+	size_t bytes;	      /* of messages that are not whole yet */
 };
 
 /* The account of that user, with a reference more. */
@@ -29,11 +30,12 @@ size_t account_all_descriptors(void);
 
 /*
  * Why the user may have no more sessions, send no more messages, or has too many descriptors (all
- * may have `limit`); a sentence to g_free(), or NULL.
+ * may have `limit`) or bytes; a sentence to g_free(), or NULL.
  */
 char *account_refuse_session(const struct account *account);
 char *account_refuse_message(const struct account *account);
 char *account_refuse_descriptors(const struct account *account, size_t limit);
+char *account_refuse_bytes(const struct account *account);
 
 /* Whether the user has more connections than it may. */
 bool account_has_many_connections(const struct account *account);

@@ -48,8 +48,11 @@ static void count_unfinished(struct peer *peer)
 {
 	size_t n = peer->reader.fds.n + peer->reader.next_fds.n;
 
-	account_count_descriptors(peer->account, (ssize_t)n - (ssize_t)peer->unfinished);
-	peer->unfinished = n;
+	account_count_descriptors(peer->account,
+				  (ssize_t)n - (ssize_t)peer->unfinished.descriptors);
+	peer->account->bytes += peer->reader.size - peer->unfinished.bytes;
+	peer->unfinished.descriptors = n;
+	peer->unfinished.bytes = peer->reader.size;
 }
 
 void peer_close(struct peer *peer)
@@ -338,12 +341,13 @@ static void listen_no_more(struct peer *peer)
 		peer_close(peer);
 }
 
-/* A message in the making may not be a way around the limit on descriptors. */
+/* A message in the making may not be a way around the limits. */
 static void refuse_unfinished(struct peer *peer)
 {
-	g_autofree char *refusal =
-		account_refuse_descriptors(peer->account, peer->server->descriptor_limit);
+	g_autofree char *refusal = account_refuse_bytes(peer->account);
 
+	if (!refusal && peer->unfinished.descriptors > 0)
+		refusal = account_refuse_descriptors(peer->account, peer->server->descriptor_limit);
 	if (refusal)
 		end(peer, "QuotaExceeded", EDQUOT, refusal);
 }
@@ -357,7 +361,7 @@ static void do_calls(struct peer *peer)
 	receive(peer);
 	while (is_idle(peer) && begin_next_call(peer))
 		;
-	if (is_idle(peer) && peer->unfinished > 0)
+	if (is_idle(peer) && peer->unfinished.bytes > 0)
 		refuse_unfinished(peer);
 }
 

@@ -34,7 +34,9 @@ struct peer {
 	struct object_set staged; /* stored with more to come */
 	bool ending;		  /* to be closed once the answer is out */
 	struct frame_reader reader;
-	size_t unfinished; /* descriptors of messages that are not whole yet, as counted for the user */
+	struct {
+		size_t descriptors, bytes;
+	} unfinished; /* messages that are not whole yet, as counted for the user */
 	struct frame_writer writer;
 	int outgoing[FRAME_MAX_FDS]; /* copied from the session for the answer being written */
 	struct event *readable, *writable;

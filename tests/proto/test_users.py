@@ -171,6 +171,21 @@ class Quotas(DaemonTest):
             self.client().attach(f"r{i}")
         self.assertEqual(len(root.sessions()), 134)
 
+    def test_a_user_may_have_16_mib_of_messages_that_are_not_whole(self):
+        other, part = self.holder(uid=NOBODY), b" " * (1 << 20)
+        connections = [other.connect() for _ in range(17)]
+        for connection in connections[:16]:
+            other.do("send_raw", connection, part)
+            other.do("wait_until_received", connection)
+        other.do("send_raw", connections[16], b" ")
+        with self.refused("QuotaExceeded", "without an end"):
+            other.do("receive", connections[16])
+        other.do("send_raw", connections[0], b"\0")
+        with self.refused("ProtocolViolation"):
+            other.do("receive", connections[0])
+        self.assertEqual(other.call("List", connection=other.connect())[0], {"sessions": []})
+        other.kill()
+
     def test_a_user_may_have_256_connections_and_others_are_served(self):
         other = self.holder(uid=NOBODY)
         for _ in range(256):
