@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define RECEIVE_BYTES \
-	4096 /* most messages are shorter; the buffer doubles for those that are not */
+/* Most messages are shorter; the buffer doubles for those that are not. */
+#define RECEIVE_BYTES 4096
 
 void frame_reader_init(struct frame_reader *reader, size_t max_bytes,
 		       void (*close_all)(const int *fds, size_t n, void *owner), void *owner)

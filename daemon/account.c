@@ -11,7 +11,7 @@
 #define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
 
 static GHashTable *accounts; /* by uid; made when first needed */
-static size_t all_descriptors;
+static size_t all_descriptors; /* of all users */
 
 struct account *account_get(uid_t uid)
 {
@@ -41,11 +41,6 @@ void account_count_descriptors(struct account *account, ssize_t change)
 {
 	account->descriptors += change;
 	all_descriptors += change;
-}
-
-size_t account_all_descriptors(void)
-{
-	return all_descriptors;
 }
 
 char *account_refuse_session(const struct account *account)

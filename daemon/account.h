@@ -25,9 +25,6 @@ void account_put(struct account *account);
 
 void account_count_descriptors(struct account *account, ssize_t change);
 
-/* Of all users. */
-size_t account_all_descriptors(void);
-
 /*
  * Why the user may have no more sessions, send no more messages, or has too many descriptors (all
  * may have `limit`) or bytes; a sentence to g_free(), or NULL.

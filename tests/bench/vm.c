@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Mappings on a real kernel, in the test VM: vm SOCKET BACKEND BDF COUNT ROUNDS. A first process
- * maps COUNT pages, each block by the bare ioctl alone before, and dies; each of ROUNDS
+ * maps some pieces of 2 MiB, then COUNT pages, by the bare ioctl alone before, and dies; each of ROUNDS
  * successors claims and restores. Then, still in it, everything is invalidated and restored again
  * by the library and by the bare ioctls in turn. What the daemon needed for the orphan is in its log.
  */

@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct call call = {.fds.close_all = close_all};
 	g_autofree char *problem = NULL;
 
-	if (!kernel || kernel != &fake) {
+	if (kernel != &fake) {
 		kernel = &fake;
 		g_assert(worker_start(event_base_new()) == 0);
 	}
