@@ -2,15 +2,13 @@
 /* Counters by user, and the limits on them: daemon/account.h. */
 #include "daemon/account.h"
 
-#include <glib.h>
-
 /* Limits for each user but root. */
 #define SESSIONS_PER_UID    64
 #define CONNECTIONS_PER_UID 256
 #define DESCRIPTORS_PER_UID 65536
 #define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
 
-static GHashTable *accounts; /* by uid; made when first needed */
+static GHashTable *accounts;   /* by uid; made when first needed */
 static size_t all_descriptors; /* of all users */
 
 struct account *account_get(uid_t uid)

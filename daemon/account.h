@@ -6,6 +6,7 @@
 #ifndef DAEMON_ACCOUNT_H
 #define DAEMON_ACCOUNT_H
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -15,6 +16,7 @@ struct account {
 	unsigned int references;
 	unsigned int sessions, connections;
 	unsigned int closing; /* messages whose unwanted descriptors are being closed */
+	GQueue unclosed;      /* those of them that wait for a thread, see daemon/unwanted.c */
 	size_t descriptors;   /* held, staged or of a message not whole yet; gaps included */
 	size_t bytes;	      /* of messages that are not whole yet */
 };

@@ -11,7 +11,7 @@
 
 struct account;
 
-/* Closes them in a thread of their own, which nothing waits for. */
+/* Closes them in a thread, which nothing waits for. */
 void unwanted_close(struct account *account, const int *fds, size_t n);
 
 /*

@@ -202,7 +202,6 @@ class Quotas(DaemonTest):
         third.kill()
 
 
-
 @ROOT_ONLY
 class HangingCloses(DaemonTest):
     """Peers send what takes a minute to close, and the last to close it is the daemon."""
@@ -254,6 +253,24 @@ class HangingCloses(DaemonTest):
         with self.assertRaises(ConnectionError):
             other.call("List", connection=other.connect())
         self.assert_served(root)
+        self.let_go()
+        self.assertTrue(cpr.eventually(lambda: can_connect(other)))
+        other.kill()
+
+    def test_refused_connections_are_no_way_to_more_threads(self):
+        other, root = self.holder(uid=NOBODY), self.client()
+        with self.daemon.stopped():  # once: a signal ends the hanging
+            connections = [other.connect() for _ in range(300)]
+            for connection in connections:
+                self.send(other, connection)
+        for connection in connections:
+            with self.assertRaises((cpr.VarlinkError, ConnectionError)):
+                other.do("receive", connection)
+        self.assert_served(root)
+        with open(f"/proc/{self.daemon.pid}/status", encoding="ascii") as status:
+            threads = next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+        self.assertLess(threads, 256 + 16)
+        self.assertGreater(threads, 200)  # they do hang
         self.let_go()
         self.assertTrue(cpr.eventually(lambda: can_connect(other)))
         other.kill()
