@@ -106,6 +106,26 @@ pages_render() {
 	return "$bad"
 }
 
+# The same states, and the same words on the one that is not in use, wherever they are told.
+states_are_documented() {
+	local state page missing=0
+	for page in docs/vfio-cprd.8 docs/vfio-cprctl.1 docs/vfio-cpr-protocol.7; do
+		for state in $(sed -n 's/^type State (\(.*\))$/\1/p' common/io.vfiocpr.Session.varlink |
+			tr -d ,); do
+			grep -qE "^\.(It|Pq) Sy .*\b$state\b" "$page" || {
+				echo "$page says nothing of the state $state"
+				missing=1
+			}
+		done
+		tr '\n' ' ' <"$page" |
+			grep -qE 'detached (is r|R)eserved: nothing gets into it in this version' || {
+			echo "$page describes the state detached in other words"
+			missing=1
+		}
+	done
+	return "$missing"
+}
+
 has_fuzzer() {
 	echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
 		clang -fsanitize=fuzzer,address -x c - -o "$work/fuzzer" 2>/dev/null
@@ -118,6 +138,7 @@ holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
 holds "the manual pages are well-formed" mandoc -T lint -W warning docs/*.[1-8]
 holds "groff renders the manual pages without a warning" pages_render
+holds "the manual pages know every state of a session" states_are_documented
 holds "the daemon's --help and manual page name its options" help_names_every_option
 if command -v clang >/dev/null; then
 	holds "clang builds it without a warning" make -s -j2 CC=clang B=build/clang all
