@@ -138,6 +138,7 @@ holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
 holds "the manual pages are well-formed" mandoc -T lint -W warning docs/*.[1-8]
 holds "groff renders the manual pages without a warning" pages_render
+holds "docs/performance.md has the figures of its JSON files" tests/bench/page.py --check
 holds "the manual pages know every state of a session" states_are_documented
 holds "the daemon's --help and manual page name its options" help_names_every_option
 if command -v clang >/dev/null; then

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make bench: vfio-cprd beside its peers and the kernel's own cost, in one table, which
-# build/bench.json has too. BENCH_VM=0 leaves the test VM out; --plots draws those of docs/.
+# build/bench.json has too. BENCH_VM=0 leaves the test VM out; --plots draws those of docs/. The page
+# docs/performance.md is made by page.py, from the JSON of several machines.
 set -eu -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 
