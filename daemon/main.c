@@ -55,7 +55,7 @@ static bool parse_options(struct options *options, int argc, char **argv)
 {
 	const GOptionEntry entries[] = {
 		{"socket", 's', 0, G_OPTION_ARG_FILENAME, &options->socket,
-		 "Listen on the unix socket PATH, not on one from systemd", "PATH"},
+		 "Listen on the unix socket PATH, besides one from systemd", "PATH"},
 		{"mode", 'm', 0, G_OPTION_ARG_STRING, &options->mode_text,
 		 "Access mode of that socket, octal (0600)", "MODE"},
 		{"fdstore-max", 0, 0, G_OPTION_ARG_INT, &options->fdstore_max,

@@ -19,7 +19,8 @@
  *    vfio_cpr_strerror(). Besides what a function lists, each that talks to the daemon may return
  *    -ETIMEDOUT (no daemon for the time set by vfio_cpr_set_timeout()), -EPROTO (the daemon
  *    answered what this library does not understand), -ENOMEM and -EMFILE.
- *  - Outputs are named ret_ and come last; they are untouched on failure.
+ *  - Outputs are named ret_ and come last; they are untouched on failure, but for the handle of
+ *    vfio_cpr_open().
  *  - A file descriptor given to the library is consumed on success only. One that the library
  *    returns stays the library's: it is valid until its object is removed or the handle closed;
  *    dup it to keep it longer. All are close-on-exec.
@@ -199,8 +200,8 @@ void vfio_cpr_device_ids(const struct vfio_cpr_device *device, uint32_t *ret_dev
 #define VFIO_CPR_MEMORY_HUGETLB (1U << 0)
 
 /*
- * Gets the memory name, or creates it: a memfd of size bytes, sealed against shrinking. In a
- * claimed session its contents are as the predecessor and its devices left them.
+ * Gets the memory name, or creates it: a memfd of size bytes, sealed so that it can neither shrink
+ * nor grow. In a claimed session its contents are as the predecessor and its devices left them.
  *
  * -EINVAL: size is 0, no multiple of the page size, or not that of the memory held; unknown flags.
  */
@@ -302,6 +303,7 @@ int vfio_cpr_dma_for_each(struct vfio_cpr_space *space,
  * Gets count eventfds for the vectors from first on of an interrupt index (VFIO_PCI_MSIX_IRQ_INDEX
  * ...) of the device. Vectors that the session has are handed back as they are: no ioctl, their
  * counts kept. The others are created and set by VFIO_DEVICE_SET_IRQS. ret_fds has room for count.
+ * Once set, they stay so for the session's life: they cannot be switched off again.
  *
  * -EINVAL: the device has no such vectors, or another index is in use.
  */
