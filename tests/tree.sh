@@ -126,6 +126,15 @@ states_are_documented() {
 	return "$missing"
 }
 
+# A VMM's limit, as the drop-in sets it and as vfio-cprctl check advises it. The daemon's is another.
+limits_agree() {
+	local drop_in advised
+	drop_in=$(grep -oE '^LimitNOFILE=[0-9]+' systemd/50-vm-example.conf)
+	advised=$(grep -aohE 'LimitNOFILE=[0-9]+' "$BUILD/vfio-cprctl" | sort -u)
+	echo "the drop-in: $drop_in; check: $advised"
+	test -n "$drop_in" -a "$drop_in" = "$advised"
+}
+
 has_fuzzer() {
 	echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
 		clang -fsanitize=fuzzer,address -x c - -o "$work/fuzzer" 2>/dev/null
@@ -138,6 +147,7 @@ holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
 holds "the manual pages are well-formed" mandoc -T lint -W warning docs/*.[1-8]
 holds "groff renders the manual pages without a warning" pages_render
+holds "the VMM's drop-in and vfio-cprctl check name one LimitNOFILE" limits_agree
 holds "docs/performance.md has the figures of its JSON files" tests/bench/page.py --check
 holds "the manual pages know every state of a session" states_are_documented
 holds "the daemon's --help and manual page name its options" help_names_every_option
