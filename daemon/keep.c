@@ -106,7 +106,7 @@ static void exchange_begin(struct session *session, struct journal *in, struct j
 static int write_copy(struct session *session, struct journal **ret_journal)
 {
 	uint64_t generation = session->journal ? session->journal->generation + 1 : 1;
-	struct journal *journal;
+	struct journal *journal = NULL; /* an errno is negative to us, not to a compiler */
 	int r = journal_new(generation, &journal);
 
 	if (r < 0)
@@ -137,7 +137,7 @@ static void complain(const struct session *session, int error)
 
 void keep_begin(struct session *session)
 {
-	struct journal *journal;
+	struct journal *journal = NULL;
 	int r;
 
 	if (!fdstore_exists())
@@ -172,7 +172,7 @@ int keep_removal(struct session *session, enum object_kind kind, const char *nam
 
 void keep_anew(struct session *session, struct fdlist *fds)
 {
-	struct journal *journal;
+	struct journal *journal = NULL;
 	int r = fdstore_has_room(JOURNAL_ENTRIES) ? write_copy(session, &journal) : -ENOSPC;
 
 	if (r == 0) {
