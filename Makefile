@@ -13,39 +13,73 @@ SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 
 # Type= of the service: systemd knows notify-reload from 253 on.
-SERVICE_TYPE = $(shell pkg-config --atleast-version=253 libsystemd && echo notify-reload || echo notify)
+SERVICE_TYPE = $(shell $(PKG_CONFIG) --atleast-version=253 libsystemd && echo notify-reload || echo notify)
 
 VERSION   := $(shell sed -n 's/^.define VFIO_CPRD_VERSION "\(.*\)"/\1/p' common/version.h)
 SOVERSION := 0
-
-# SANITIZE=1 builds with ASan and UBSan, into a folder of its own.
-SANITIZE ?= 0
-ifeq ($(SANITIZE),1)
-B         := build/sanitized
-OPTFLAGS  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-else
-B         := build
-OPTFLAGS  := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection
-endif
 
 # V=1 shows the commands in full.
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 say = @printf '  %-4s %s\n' $(1) $@
 
-CC       ?= gcc
-WARNINGS := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Werror
-CPPFLAGS += -D_GNU_SOURCE -I. -Iinclude
-CFLAGS   ?= $(OPTFLAGS)
-ALL_CFLAGS = -std=gnu11 $(WARNINGS) $(CFLAGS) -fPIC -fvisibility=hidden -pthread
-LDFLAGS  += -Wl,-z,relro,-z,now $(filter -fsanitize%,$(OPTFLAGS))
+# CPPFLAGS, CFLAGS and LDFLAGS are the user's, from the environment or the command line. What this
+# build needs is in variables of its own (OWN_...), so that it is there whatever the user says.
+# SANITIZE=1 builds with ASan and UBSan, into a folder of its own; WERROR=1 makes warnings errors.
+SANITIZE ?= 0
+WERROR   ?= 0
+ifeq ($(SANITIZE),1)
+B         := build/sanitized
+SANITIZER := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FORTIFY   :=
+CFLAGS    ?= -O1 -g
+else
+B         := build
+SANITIZER :=
+# A distribution has a hardening of its own, in its CFLAGS.
+FORTIFY   := $(if $(filter undefined,$(origin CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+CFLAGS    ?= -O2 -g -fstack-protector-strong -fstack-clash-protection
+endif
+# Two values of _FORTIFY_SOURCE are a warning each time.
+FORTIFY   := $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS)),,$(FORTIFY))
+
+WARNINGS := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes \
+	$(if $(filter 1,$(WERROR)),-Werror)
+OWN_CPPFLAGS := -D_GNU_SOURCE -I. -Iinclude $(FORTIFY)
+# The user's come last where a choice is theirs (-O, -W, -I), and first where it is not: a -fPIE
+# after -fPIC would spoil the library.
+ALL_CFLAGS  = -std=gnu11 $(WARNINGS) $(CFLAGS) -fPIC -fvisibility=hidden -pthread $(SANITIZER)
+ALL_LDFLAGS = -Wl,-z,relro,-z,now $(LDFLAGS)
+compile = $(CC) $(OWN_CPPFLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(ALL_CFLAGS)
+# What sees the public header alone, like any user of the library.
+compile_user = $(CC) -D_GNU_SOURCE -Iinclude $(FORTIFY) $(CPPFLAGS) $(ALL_CFLAGS)
+link = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+
+# The compiler's, so that a cross compiler brings its own.
+OBJCOPY ?= $(shell $(CC) -print-prog-name=objcopy)
+ifeq ($(origin AR),default)
+AR = $(shell $(CC) -print-prog-name=ar)
+endif
 
 # What each part links: the library knows no event loop and no systemd.
 DAEMON_PKGS := libsystemd libevent libevent_pthreads glib-2.0 jansson
 CLIENT_PKGS := glib-2.0 jansson
-TEST_PKGS   := check
-pkg_cflags = $(shell pkg-config --cflags $(1))
-pkg_libs   = $(shell pkg-config --libs $(1))
+PKG_CONFIG  ?= pkg-config
+
+# pkg-config is asked when an answer is first needed, and once: $(call once,VARIABLE,OPTION,PACKAGES)
+# puts it in the place of the variable that calls it.
+once = $(eval $(1) := $(call ask,$(2),$(3)))$($(1))
+ask = $(NEEDED)$(shell $(PKG_CONFIG) $(1) $(2))
+NEEDED = $(eval NEEDED := $(foreach package,$(DAEMON_PKGS),$(call need,$(package))))
+need = $(if $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && echo yes),,$(call missing,$(1)))
+missing = $(if $(shell command -v $(firstword $(PKG_CONFIG))),\
+	$(error $(PKG_CONFIG) does not find $(1), which vfio-cprd needs. $(install_hint)),\
+	$(error $(PKG_CONFIG) is missing, which tells where the libraries are. $(install_hint)))
+install_hint = On Debian: apt-get install $(strip $(shell sed -n '/^. build/,/^$$/{/^[a-z]/p}' tests/packages))
+PKG_CFLAGS  = $(call once,PKG_CFLAGS,--cflags,$(DAEMON_PKGS))
+DAEMON_LIBS = $(call once,DAEMON_LIBS,--libs,$(DAEMON_PKGS))
+CLIENT_LIBS = $(call once,CLIENT_LIBS,--libs,$(CLIENT_PKGS))
+TEST_LIBS   = $(call once,TEST_LIBS,--libs,check)
 
 COMMON_SRC  := $(wildcard common/*.c)
 DAEMON_SRC  := $(wildcard daemon/*.c)
@@ -68,7 +102,7 @@ all: $(PROGRAMS) $(LIB_SO) $(B)/libvfio-cpr.so $(B)/libvfio-cpr.a $(B)/libvfio-c
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(CPPFLAGS) $(call pkg_cflags,$(DAEMON_PKGS)) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(compile) -MMD -MP -c $< -o $@
 
 # The interface descriptions as C strings.
 $(B)/common/interfaces.c: $(INTERFACES) common/embed.sh
@@ -76,29 +110,33 @@ $(B)/common/interfaces.c: $(INTERFACES) common/embed.sh
 	$(Q)sh common/embed.sh $(INTERFACES) > $@.new && mv $@.new $@
 
 $(B)/common/interfaces.o: $(B)/common/interfaces.c
-	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -c $< -o $@
+	$(Q)$(compile) -c $< -o $@
 
 $(B)/vfio-cprd: $(DAEMON_OBJ) $(COMMON_OBJ)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS))
+	$(Q)$(link) $^ -o $@ $(DAEMON_LIBS)
 
 $(B)/vfio-cprctl: $(CTL_OBJ) $(COMMON_OBJ)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(CLIENT_PKGS))
+	$(Q)$(link) $^ -o $@ $(CLIENT_LIBS)
 
 $(LIB_SO): $(CLIENT_OBJ) $(COMMON_OBJ) client/libvfio-cpr.map
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F) \
+	$(Q)$(link) -shared -Wl,-soname,$(@F) \
 		-Wl,--version-script=client/libvfio-cpr.map $(filter %.o,$^) -o $@ \
-		$(call pkg_libs,$(CLIENT_PKGS))
+		$(CLIENT_LIBS)
 
 $(B)/libvfio-cpr.so: $(LIB_SO)
 	$(Q)ln -sf $(<F) $@
 
-# One object, in which only what the header names is left to see.
+# One object, in which only what the header names is left to see. Of link-time optimization's objects
+# the compiler makes machine code here (gcc if it is told to), so that any linker can use it.
+NATIVE_REL = $(shell $(CC) -flinker-output=nolto-rel -E -x c /dev/null >/dev/null 2>&1 && \
+	echo -flinker-output=nolto-rel)
 $(B)/libvfio-cpr.a: $(CLIENT_OBJ) $(COMMON_OBJ)
-	$(Q)$(LD) -r $^ -o $(B)/libvfio-cpr.o
-	$(Q)objcopy --localize-hidden $(B)/libvfio-cpr.o
+	$(Q)$(CC) $(CFLAGS) $(filter -flto% -fuse-ld=% --ld-path=%,$(LDFLAGS)) -fno-sanitize=all \
+		-r -nostdlib $(NATIVE_REL) $^ -o $(B)/libvfio-cpr.o
+	$(Q)$(OBJCOPY) --localize-hidden $(B)/libvfio-cpr.o
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $(B)/libvfio-cpr.o
 
@@ -107,12 +145,12 @@ $(B)/libvfio-cpr.a: $(CLIENT_OBJ) $(COMMON_OBJ)
 $(B)/libvfio-cpr.pc: client/libvfio-cpr.pc.in FORCE
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-		-e 's|@VERSION@|$(VERSION)|' $< > $@
+		-e 's|@VERSION@|$(VERSION)|' $< > $@.new && mv -f $@.new $@
 
 # An example sees the public header alone, like any user of the library.
 $(B)/%: examples/%.c include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
 	$(call say,LD)
-	$(Q)$(CC) -D_GNU_SOURCE -Iinclude $(ALL_CFLAGS) $(LDFLAGS) $< -o $@ -L$(B) -lvfio-cpr \
+	$(Q)$(compile_user) $(ALL_LDFLAGS) $< -o $@ -L$(B) -lvfio-cpr \
 		-Wl,-rpath,'$$ORIGIN'
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
@@ -128,19 +166,19 @@ HOSTCHECK_OBJ   := $(patsubst %,$(B)/cprctl/%.o,hostcheck hostprobe devicecheck 
 $(B)/tests/test-hostcheck: $(B)/tests/unit/test-hostcheck.o $(HOSTCHECK_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(CLIENT_PKGS) $(TEST_PKGS))
+	$(Q)$(link) $^ -o $@ $(CLIENT_LIBS) $(TEST_LIBS)
 
 $(B)/tests/test-%: $(B)/tests/unit/test-%.o $(DAEMON_TEST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS) $(TEST_PKGS))
+	$(Q)$(link) $^ -o $@ $(DAEMON_LIBS) $(TEST_LIBS)
 
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz-*.c))
 
 $(B)/tests/fuzz-%: $(B)/tests/fuzz/fuzz-%.o $(DAEMON_TEST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $^ -o $@ $(call pkg_libs,$(DAEMON_PKGS))
+	$(Q)$(link) -fsanitize=fuzzer $^ -o $@ $(DAEMON_LIBS)
 
 # The tests' VMM, too, sees the public header alone.
 VMM_SRC := $(wildcard tests/vm/vmm*.c)
@@ -148,14 +186,14 @@ VMM_SRC := $(wildcard tests/vm/vmm*.c)
 $(B)/tests/vmm: $(VMM_SRC) tests/vm/vmm.h include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) -D_GNU_SOURCE -I. -Iinclude $(ALL_CFLAGS) $(LDFLAGS) $(VMM_SRC) -o $@ -L$(B) -lvfio-cpr \
+	$(Q)$(compile_user) -I. $(ALL_LDFLAGS) $(VMM_SRC) -o $@ -L$(B) -lvfio-cpr \
 		-Wl,-rpath,'$$ORIGIN/..'
 
 # Preloaded, so without a sanitizer of its own.
 $(B)/tests/killpoint.so: tests/vm/killpoint.c common/uapi.h
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) -D_GNU_SOURCE -I. -Iinclude -std=gnu11 $(WARNINGS) -O2 -fPIC -shared $< -o $@ -ldl
+	$(Q)$(CC) $(OWN_CPPFLAGS) -std=gnu11 $(WARNINGS) -O2 -fPIC -shared $< -o $@ -ldl
 
 .PHONY: test-programs vm-programs fuzzers
 fuzzers: $(FUZZERS)
@@ -223,10 +261,12 @@ help:
 	@echo 'make            the daemon, the library, vfio-cprctl and the example'
 	@echo 'make demo       a driver is killed with DMA in flight, in a test VM'
 	@echo 'make check      every test; parts: check-tree check-unit check-proto check-journal'
-	@echo '                check-harness check-vm check-systemd'
+	@echo '                check-harness check-vm check-systemd; check-unit T=object is test-object'
 	@echo 'make check-kills  the daemon is killed 10,000 times while clients work (KILLS=N)'
 	@echo 'make lint       formatting, static analysis, both compilers'
 	@echo 'make bench      beside its peers and the kernel; BENCH_VM=0 without the VM'
 	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60)'
 	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX))'
-	@echo 'SANITIZE=1 builds with ASan and UBSan into build/sanitized; V=1 shows the commands'
+	@echo 'SANITIZE=1 builds with ASan and UBSan into build/sanitized; V=1 shows the commands;'
+	@echo 'WERROR=1 makes warnings errors. CPPFLAGS, CFLAGS and LDFLAGS, from the environment or the'
+	@echo 'command line, are added to what the build needs'

@@ -8,6 +8,8 @@ cd "$(dirname "$(readlink -f "$0")")/.." || exit
 export BUILD=build/sanitized
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONDONTWRITEBYTECODE=1
+# Here a warning is an error; whoever only builds may have a compiler that knows more of them.
+export WERROR=1
 passed=0 failed=0 skipped=0
 logs=build/check beside=()
 mkdir -p "$logs"
@@ -37,10 +39,10 @@ run() {
 	count "$logs/$name.log" "$name" "$status"
 }
 
-# Check's TAP lines "ok 1 - file.c:case:test: Passed", as everybody else's.
+# Check's TAP lines "ok 1 - file.c:case:test: Passed", as everybody else's. T=object: test-object alone.
 unit() {
 	local program status=0
-	for program in "$BUILD"/tests/test-*; do
+	for program in "$BUILD"/tests/test-${T:-*}; do
 		[ -x "$program" ] || continue
 		CK_TAP_LOG_FILE_NAME="$logs/tap" CK_VERBOSITY=silent "$program" >"$logs/output" 2>&1 ||
 			{
@@ -131,7 +133,15 @@ all | vm | harness) packages+=(tests/vm/harness/packages) ;;&
 all | systemd) packages+=(tests/vm/harness/packages tests/vm/systemd/packages) ;;
 esac
 tests/install-packages.sh "${packages[@]}" || exit
-make -s -j"$(nproc)" SANITIZE=1 test-programs >"$logs/build.log" 2>&1 || {
+programs=test-programs
+if [ "$1" = unit ] && [ -n "${T:-}" ]; then
+	programs=$BUILD/tests/test-$T
+	[ -e "tests/unit/test-$T.c" ] || {
+		echo "there is no unit test $T; there are:" tests/unit/test-*.c
+		exit 2
+	}
+fi
+make -s -j"$(nproc)" SANITIZE=1 "$programs" >"$logs/build.log" 2>&1 || {
 	cat "$logs/build.log"
 	echo "0 passed, 1 failed"
 	exit 1

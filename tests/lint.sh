@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# make lint: formatting, shell scripts, static analysis. Says what to install if a tool is missing.
+# make lint: formatting, shell scripts, static analysis, both compilers. Says what to install if a
+# tool is missing.
 set -u
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 status=0
-for tool in clang-format cppcheck shellcheck; do
+for tool in clang-format cppcheck shellcheck clang; do
 	command -v $tool >/dev/null || {
 		echo "$tool is missing: apt-get install $tool"
 		exit 69
@@ -17,4 +18,8 @@ shellcheck -x -P SCRIPTDIR "${scripts[@]}" || status=1
 cppcheck -q --enable=warning,portability --inline-suppr --error-exitcode=1 \
 	--suppress=missingIncludeSystem -D_GNU_SOURCE -I. -Iinclude \
 	"${sources[@]}" || status=1
+# Both compilers, warnings as errors.
+for compiler in gcc clang; do
+	make -s -j"$(nproc)" WERROR=1 CC=$compiler B=build/$compiler all || status=1
+done
 exit $status

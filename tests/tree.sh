@@ -10,6 +10,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0
 
+# What this make was told is not for those that run here.
+unset MAKEFLAGS MAKELEVEL CPPFLAGS CFLAGS LDFLAGS PREFIX DESTDIR
+
 # holds SENTENCE COMMAND...
 holds() {
 	local sentence=$1
@@ -70,6 +73,100 @@ installs_whole() {
 		test -x "$root/usr/sbin/vfio-cprd" -a -x "$root/usr/bin/vfio-cprctl" &&
 		"$root/usr/sbin/vfio-cprd" --version && "$root/usr/bin/vfio-cprctl" --version &&
 		grep -q "ExecStart=/usr/sbin/vfio-cprd" "$root/usr/lib/systemd/system/vfio-cprd.service"
+}
+
+# The compiler's commands, as make would run them with these words before its own.
+compiler_commands() {
+	env "$@" V=1 B="$work/nothing" CC=a-compiler -n all | grep '^a-compiler '
+}
+
+# without WORD COMMANDS: those that lack it.
+without() {
+	grep -vE -- "(^| )$1( |\$)" <<<"$2"
+}
+
+# What the build needs and what the user says are both there, whichever way it is said. The object of
+# the static library is made of objects alone, and has neither includes nor sanitizers.
+flags_add_up() {
+	local said=(CPPFLAGS=-DUSER_CPP CFLAGS=-O1 "LDFLAGS=-Wl,-user-ld" SANITIZE=1)
+	local commands word
+	for commands in "$(compiler_commands "${said[@]}" make)" \
+		"$(compiler_commands make "${said[@]}")"; do
+		[ "$commands" ] || return
+		! without -O1 "$commands" || return
+		commands=$(grep -v -- '-fno-sanitize=all' <<<"$commands")
+		for word in -fsanitize=address,undefined -fPIC -fvisibility=hidden; do
+			! without "$word" "$commands" || return
+		done
+		! without -DUSER_CPP "$(grep -- ' -c ' <<<"$commands")" || return
+		! without -Iinclude "$(grep -- ' -c ' <<<"$commands")" || return
+		! without -Wl,-user-ld "$(grep -v -- ' -c ' <<<"$commands")" || return
+		! without -Wl,-z,relro,-z,now "$(grep -v -- ' -c ' <<<"$commands")" || return
+	done
+}
+
+warnings_are_errors_on_demand() {
+	! compiler_commands -u WERROR make | grep -- -Werror &&
+		! without -Werror "$(compiler_commands make WERROR=1 | grep -- ' -c ')"
+}
+
+# One file is enough: _FORTIFY_SOURCE is complained of in each.
+fortify_is_the_users() {
+	local said
+	for said in CPPFLAGS=-D_FORTIFY_SOURCE=3 "CPPFLAGS=-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3" \
+		"CFLAGS=-O2 -D_FORTIFY_SOURCE=3" "CFLAGS=-O2 -Wp,-D_FORTIFY_SOURCE=3" CFLAGS=-O0; do
+		rm -rf "$work/fortify"
+		env "$said" make -s WERROR=1 B="$work/fortify" "$work/fortify/common/fdlist.o" || return
+		rm -rf "$work/fortify"
+		make -s WERROR=1 B="$work/fortify" "$said" "$work/fortify/common/fdlist.o" || return
+	done
+	compiler_commands make | grep -q -- -D_FORTIFY_SOURCE=2
+}
+
+pkg_config_is_asked_once() {
+	printf '%s\n' '#!/bin/sh' "echo \"\$*\" >>$work/asked" 'exec pkg-config "$@"' >"$work/pkg-config"
+	chmod +x "$work/pkg-config"
+	make -n B="$work/nothing" PKG_CONFIG="$work/pkg-config" test-programs install &&
+		test -s "$work/asked" && sort "$work/asked" | uniq -d >"$work/twice" || return
+	cat "$work/twice"
+	test ! -s "$work/twice"
+}
+
+# Without pkg-config, and without a package; what needs neither does without.
+missing_packages_are_named() {
+	local said
+	for said in PKG_CONFIG=no-such-pkg-config PKG_CONFIG_LIBDIR=/nonexistent; do
+		! env "$said" make B="$work/nothing" all >"$work/make" 2>&1 || return
+		cat "$work/make"
+		grep -q 'apt-get install.* libevent-dev' "$work/make" || return
+		env "$said" make -n clean || return
+	done
+}
+
+# As Debian builds a package, and with nothing but link-time optimization's own code in the objects,
+# the static library works for a program that knows nothing of that.
+builds_as_distributions_do() {
+	(
+		export DEB_BUILD_MAINT_OPTIONS="hardening=+all optimize=+lto"
+		eval "$(dpkg-buildflags --export=sh)" || exit
+		export CFLAGS="$CFLAGS -fno-fat-lto-objects"
+		grep -q -- -flto <<<"$CFLAGS" || exit
+		make -s -j2 WERROR=1 B=build/distribution all || exit
+	) && shows_only_its_own build/distribution/libvfio-cpr.a && stranger_builds build/distribution
+}
+
+# The static library's object is machine code, and all that it shows is the header's.
+shows_only_its_own() {
+	nm --defined-only -g "$1" | sed -nE 's/.* [A-Z] (.*)/\1/p' | sort >"$work/shown"
+	header_functions | diff - "$work/shown"
+}
+
+# A program that links the library of a build's folder, of either kind, and starts.
+stranger_builds() {
+	gcc -D_GNU_SOURCE -Iinclude examples/edu.c -o "$work/shared" -L"$1" -lvfio-cpr \
+		-Wl,-rpath,"$PWD/$1" && { "$work/shared" || [ $? = 2 ]; } &&
+		gcc -D_GNU_SOURCE -Iinclude examples/edu.c -o "$work/static" "$1/libvfio-cpr.a" \
+			$(pkg-config --libs glib-2.0 jansson) && { "$work/static" || [ $? = 2 ]; }
 }
 
 static_library_hides_the_rest() {
@@ -142,6 +239,14 @@ has_fuzzer() {
 
 holds "the library exports what the header declares and the version map names" map_is_exact
 holds "the static library shows nothing else" static_library_hides_the_rest
+holds "flags of the user are added to the build's own, from the environment and the command line" \
+	flags_add_up
+holds "a warning is an error for make check, and for nobody else" warnings_are_errors_on_demand
+holds "_FORTIFY_SOURCE is the user's if they give one" fortify_is_the_users
+holds "pkg-config is asked once for each thing" pkg_config_is_asked_once
+holds "a missing pkg-config or package is named, with Debian's packages" missing_packages_are_named
+holds "it builds as distributions build, with LTO, and links shared and static" \
+	builds_as_distributions_do
 holds "every public function has a manual page" functions_are_documented
 holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
