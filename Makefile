@@ -7,13 +7,16 @@ LIBDIR      ?= $(PREFIX)/lib
 INCLUDEDIR  ?= $(PREFIX)/include
 MANDIR      ?= $(PREFIX)/share/man
 VARLINKDIR  ?= $(PREFIX)/share/varlink
-COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+DOCDIR      ?= $(PREFIX)/share/doc/vfio-cprd
+COMPLETIONDIR     ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPLETIONDIR  ?= $(PREFIX)/share/zsh/site-functions
+FISHCOMPLETIONDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 
-# Type= of the service: systemd knows notify-reload from 253 on.
-SERVICE_TYPE = $(shell $(PKG_CONFIG) --atleast-version=253 libsystemd && echo notify-reload || echo notify)
+# For which systemd the service is made: this host's, if nobody says another one.
+SYSTEMD_VERSION ?= $(call once,SYSTEMD_VERSION,--modversion,libsystemd)
 
 VERSION   := $(shell sed -n 's/^.define VFIO_CPRD_VERSION "\(.*\)"/\1/p' common/version.h)
 SOVERSION := 0
@@ -79,6 +82,7 @@ install_hint = On Debian: apt-get install $(strip $(shell sed -n '/^. build/,/^$
 PKG_CFLAGS  = $(call once,PKG_CFLAGS,--cflags,$(DAEMON_PKGS))
 DAEMON_LIBS = $(call once,DAEMON_LIBS,--libs,$(DAEMON_PKGS))
 CLIENT_LIBS = $(call once,CLIENT_LIBS,--libs,$(CLIENT_PKGS))
+STATIC_LIBS = $(call once,STATIC_LIBS,--static --libs,$(CLIENT_PKGS))
 TEST_LIBS   = $(call once,TEST_LIBS,--libs,check)
 
 COMMON_SRC  := $(wildcard common/*.c)
@@ -145,7 +149,7 @@ $(B)/libvfio-cpr.a: $(CLIENT_OBJ) $(COMMON_OBJ)
 $(B)/libvfio-cpr.pc: client/libvfio-cpr.pc.in FORCE
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-		-e 's|@VERSION@|$(VERSION)|' $< > $@.new && mv -f $@.new $@
+		-e 's|@VERSION@|$(VERSION)|; s|@LIBS_PRIVATE@|$(strip $(STATIC_LIBS))|' $< > $@.new && mv -f $@.new $@
 
 # An example sees the public header alone, like any user of the library.
 $(B)/%: examples/%.c include/vfio-cpr.h $(LIB_SO) $(B)/libvfio-cpr.so
@@ -225,32 +229,21 @@ bench:
 fuzz:
 	@tests/fuzz/run.sh
 
-.PHONY: install
+# What is put where is in packaging/install.sh, which is told the folders by its environment.
+FOLDERS := DESTDIR PREFIX BINDIR SBINDIR LIBDIR INCLUDEDIR MANDIR VARLINKDIR DOCDIR COMPLETIONDIR \
+	ZSHCOMPLETIONDIR FISHCOMPLETIONDIR UNITDIR SYSUSERSDIR TMPFILESDIR
+.PHONY: install uninstall
 install: all $(B)/vfio-cprd.service
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig \
-		$(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man3 \
-		$(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) \
-		$(DESTDIR)$(VARLINKDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(SYSUSERSDIR) \
-		$(DESTDIR)$(TMPFILESDIR)
-	install -m 755 $(B)/vfio-cprd $(DESTDIR)$(SBINDIR)
-	install -m 755 $(B)/vfio-cprctl $(DESTDIR)$(BINDIR)
-	install -m 644 $(LIB_SO) $(B)/libvfio-cpr.a $(DESTDIR)$(LIBDIR)
-	ln -sf $(notdir $(LIB_SO)) $(DESTDIR)$(LIBDIR)/libvfio-cpr.so
-	install -m 644 $(B)/libvfio-cpr.pc $(DESTDIR)$(LIBDIR)/pkgconfig
-	install -m 644 include/vfio-cpr.h $(DESTDIR)$(INCLUDEDIR)
-	install -m 644 docs/*.1 $(DESTDIR)$(MANDIR)/man1
-	install -m 644 docs/*.3 $(DESTDIR)$(MANDIR)/man3
-	install -m 644 docs/*.7 $(DESTDIR)$(MANDIR)/man7
-	install -m 644 docs/*.8 $(DESTDIR)$(MANDIR)/man8
-	install -m 644 systemd/vfio-cprd.socket $(B)/vfio-cprd.service $(DESTDIR)$(UNITDIR)
-	install -m 644 systemd/vfio-cprd.sysusers $(DESTDIR)$(SYSUSERSDIR)/vfio-cprd.conf
-	install -m 644 systemd/vfio-cprd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/vfio-cprd.conf
-	install -m 644 common/io.vfiocpr.Session.varlink $(DESTDIR)$(VARLINKDIR)
-	install -m 644 completions/vfio-cprctl.bash $(DESTDIR)$(COMPLETIONDIR)/vfio-cprctl
+install uninstall:
+	@env $(foreach folder,$(FOLDERS),$(folder)='$($(folder))') BUILD=$(B) SONAME=$(notdir $(LIB_SO)) \
+		packaging/install.sh $@
 
+# Lines of a unit that begin with @>=N@ are for systemd N and newer, with @<N@ for older ones.
+since = $(if $(shell [ $(firstword $(subst ., ,$(SYSTEMD_VERSION))) -ge $(1) ] && echo yes), \
+	-e 's/^@>=$(1)@//; /^@<$(1)@/d',-e 's/^@<$(1)@//; /^@>=$(1)@/d')
 $(B)/vfio-cprd.service: systemd/vfio-cprd.service.in FORCE
 	@mkdir -p $(@D)
-	$(Q)sed -e 's|@SBINDIR@|$(SBINDIR)|; s|@TYPE@|$(SERVICE_TYPE)|' $< > $@
+	$(Q)sed -e 's|@SBINDIR@|$(SBINDIR)|' $(call since,253) $(call since,254) $< > $@.new && mv -f $@.new $@
 
 .PHONY: clean
 clean:
@@ -266,7 +259,8 @@ help:
 	@echo 'make lint       formatting, static analysis, both compilers'
 	@echo 'make bench      beside its peers and the kernel; BENCH_VM=0 without the VM'
 	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60)'
-	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX))'
+	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX)); LIBDIR is $(LIBDIR) if it is not given'
+	@echo 'make uninstall  with the same: removes what install has put there'
 	@echo 'SANITIZE=1 builds with ASan and UBSan into build/sanitized; V=1 shows the commands;'
 	@echo 'WERROR=1 makes warnings errors. CPPFLAGS, CFLAGS and LDFLAGS, from the environment or the'
 	@echo 'command line, are added to what the build needs'

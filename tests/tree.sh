@@ -57,22 +57,109 @@ header_stands_alone() {
 		g++ -Wall -Wextra -Werror -Iinclude -fsyntax-only "$work/alone.cc"
 }
 
-# A stranger's build: from a clean install, by pkg-config alone, with the library of either kind.
+# A stranger's build: from a clean install, by pkg-config alone, with the library of either kind. Two
+# folders have a space in their names.
 installs_whole() {
-	local root=$work/root
-	make -s install DESTDIR="$root" PREFIX=/usr &&
-		sed -i "s|^prefix=.*|prefix=$root/usr|; s|=/usr/|=$root/usr/|" \
-			"$root/usr/lib/pkgconfig/libvfio-cpr.pc" &&
-		export PKG_CONFIG_PATH=$root/usr/lib/pkgconfig &&
-		gcc -D_GNU_SOURCE $(pkg-config --cflags libvfio-cpr) examples/edu.c -o "$work/edu" \
-			$(pkg-config --libs libvfio-cpr) &&
-		{ LD_LIBRARY_PATH=$root/usr/lib "$work/edu" || [ $? = 2 ]; } &&
-		gcc -D_GNU_SOURCE $(pkg-config --cflags libvfio-cpr) examples/edu.c -o "$work/edu-static" \
-			"$root/usr/lib/libvfio-cpr.a" $(pkg-config --libs glib-2.0 jansson) &&
-		{ "$work/edu-static" || [ $? = 2 ]; } &&
-		test -x "$root/usr/sbin/vfio-cprd" -a -x "$root/usr/bin/vfio-cprctl" &&
-		"$root/usr/sbin/vfio-cprd" --version && "$root/usr/bin/vfio-cprctl" --version &&
-		grep -q "ExecStart=/usr/sbin/vfio-cprd" "$root/usr/lib/systemd/system/vfio-cprd.service"
+	local root=$work/root file
+	make -s install DESTDIR="$root" PREFIX="/a prefix" &&
+		mv "$root/a prefix" "$work/a prefix" &&
+		sed -i "s|/a prefix|$work/a prefix|" "$work/a prefix/lib/pkgconfig/libvfio-cpr.pc" || return
+	export PKG_CONFIG_LIBDIR="$work/a prefix/lib/pkgconfig"
+	# Nothing of those who are behind it, and none of their files needed.
+	[ "$(pkg-config --cflags --libs libvfio-cpr | wc -w)" = 5 ] || return
+	eval "gcc -D_GNU_SOURCE $(pkg-config --cflags libvfio-cpr) examples/edu.c -o $work/edu \
+		$(pkg-config --libs libvfio-cpr)" || return
+	LD_LIBRARY_PATH="$work/a prefix/lib" "$work/edu" || [ $? = 2 ] || return
+	eval "gcc -static -D_GNU_SOURCE $(pkg-config --cflags libvfio-cpr) examples/edu.c \
+		-o $work/edu-static $(pkg-config --static --libs libvfio-cpr)" || return
+	unset PKG_CONFIG_LIBDIR
+	"$work/edu-static" || [ $? = 2 ] || return
+	for file in sbin/vfio-cprd bin/vfio-cprctl; do
+		"$work/a prefix/$file" --version || return
+	done
+	grep -q 'ExecStart="/a prefix/sbin/vfio-cprd"' \
+		"$work/a prefix/lib/systemd/system/vfio-cprd.service"
+}
+
+# Into a folder with a space in its name; a second install over the first changes nothing.
+uninstalls_whole() {
+	local where=(DESTDIR="$work/dest dir" PREFIX=/usr)
+	make -s install "${where[@]}" && find "$work/dest dir" ! -type d | sort >"$work/once" &&
+		make -s install "${where[@]}" && find "$work/dest dir" ! -type d | sort >"$work/twice" &&
+		diff "$work/once" "$work/twice" && grep -q 'bin/vfio-cprctl$' "$work/once" &&
+		echo "somebody else's" >"$work/dest dir/usr/share/man/man3/other.3" &&
+		make -s uninstall "${where[@]}" || return
+	find "$work/dest dir" ! -type d >"$work/left"
+	[ "$(cat "$work/left")" = "$work/dest dir/usr/share/man/man3/other.3" ] || {
+		cat "$work/left"
+		return 1
+	}
+	[ ! -e "$work/dest dir/usr/share/doc/vfio-cprd" ]
+}
+
+# install_here PROGRAM...: installs as on this host, but into a folder, and with these programs in
+# the place of those that change the host.
+install_here() {
+	local program
+	mkdir -p "$work/bin"
+	for program in systemd-sysusers systemd-tmpfiles systemctl ldconfig id; do
+		printf '%s\n' '#!/bin/sh' "echo \"$program \$*\" >>$work/called" >"$work/bin/$program"
+		chmod +x "$work/bin/$program"
+	done
+	for program in "$@"; do
+		printf '%s\n' '#!/bin/sh' "${program#*:}" >"$work/bin/${program%%:*}"
+	done
+	rm -f "$work/called"
+	PATH=$work/bin:$PATH make -s install PREFIX="$work/here" >"$work/told"
+}
+
+install_sets_up() {
+	install_here "id:echo 0" &&
+		grep -q "^systemd-sysusers $work/here/lib/sysusers.d/vfio-cprd.conf\$" "$work/called" &&
+		grep -q "^systemd-tmpfiles --create $work/here/lib/tmpfiles.d/vfio-cprd.conf\$" \
+			"$work/called" && grep -q '^ldconfig' "$work/called" &&
+		grep -q 'systemctl enable --now vfio-cprd.socket' "$work/told" &&
+		grep -q 'systemctl link' "$work/told" || return
+	# What fails is told, fails the install, and keeps nothing else from being done.
+	! install_here "id:echo 0" "systemd-sysusers:exit 3" && grep -q '^ldconfig' "$work/called" ||
+		return
+	# Who is not root is told what is root's to do; for a package, nothing is done here.
+	install_here "id:echo 1000" && test ! -e "$work/called" &&
+		grep -q "systemd-sysusers '$work/here" "$work/told" || return
+	PATH=$work/bin:$PATH make -s install DESTDIR="$work/package" >"$work/told" &&
+		test ! -e "$work/called" && grep -q 'systemd-sysusers vfio-cprd.conf' "$work/told"
+}
+
+# man finds each function by its name, without a data base.
+functions_have_pages() {
+	local name
+	make -s install DESTDIR="$work/man" PREFIX=/usr || return
+	cd "$work/man/usr/share/man" || return
+	for name in $(cd "$OLDPWD" && header_functions); do
+		mandoc -T ascii "man3/$name.3" | sed "s/.\x08//g" | grep -q "^ *$name" || {
+			echo "man $name finds nothing"
+			cd "$OLDPWD" && return 1
+		}
+	done
+	cd "$OLDPWD" || return
+}
+
+# The service is made for one systemd, and it understands each line. This host's is asked; that
+# another one's keys are there is told by the file.
+service_suits_its_systemd() {
+	local unit=$work/units/vfio-cprd.service
+	mkdir -p "$work/units"
+	cp systemd/vfio-cprd.socket "$work/units" || return
+	make -s B="$work/units" SYSTEMD_VERSION=257.9 "$unit" && ! grep '^@\|@$' "$unit" &&
+		grep -qx RestartSteps=20 "$unit" && grep -qx Type=notify-reload "$unit" || return
+	make -s B="$work/units" SYSTEMD_VERSION=252 "$unit" && ! grep 'RestartSteps=\|^@' "$unit" &&
+		grep -qx RestartSec=2s "$unit" && grep -qx Type=notify "$unit" || return
+	make -s B="$work/units" SBINDIR=/usr/bin "$unit" && ln -sf /bin/true "$work/vfio-cprd" &&
+		sed -i "s|/usr/bin/vfio-cprd|$work/vfio-cprd|" "$unit" || return
+	systemd-analyze verify --man=no "$unit" >"$work/verify" 2>&1
+	cat "$work/verify"
+	# It keeps the store over a stop from 254 on; before, it says that it ignores the line.
+	! grep -v 'FileDescriptorStorePreserve' "$work/verify"
 }
 
 # The compiler's commands, as make would run them with these words before its own.
@@ -250,6 +337,11 @@ holds "it builds as distributions build, with LTO, and links shared and static" 
 holds "every public function has a manual page" functions_are_documented
 holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
+holds "an uninstall removes what an install has put, and nothing else" uninstalls_whole
+holds "an install by root sets up what a package's scripts set up" install_sets_up
+holds "man finds every public function without a data base" functions_have_pages
+holds "the service is made for the systemd it is for, which understands all of it" \
+	service_suits_its_systemd
 holds "the manual pages are well-formed" mandoc -T lint -W warning docs/*.[1-8]
 holds "groff renders the manual pages without a warning" pages_render
 holds "the VMM's drop-in and vfio-cprctl check name one LimitNOFILE" limits_agree
