@@ -39,7 +39,7 @@ run() {
 	count "$logs/$name.log" "$name" "$status"
 }
 
-# Check's TAP lines "ok 1 - file.c:case:test: Passed", as everybody else's. T=object: test-object alone.
+# Check's TAP lines "ok 1 - file.c:case:test: Passed", as everybody else's. T=object: that one alone.
 unit() {
 	local program status=0
 	for program in "$BUILD"/tests/test-${T:-*}; do

@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 import cases as vm  # noqa: E402
+import cpr  # noqa: E402
 from vmm import BUILD, Died, Resets, ctl, session, wait_for, wait_for_state  # noqa: E402
 
 SERVICE = "vfio-cprd.service"
@@ -208,17 +209,15 @@ def starts_at_the_first_connection(case):
 
 def reload_keeps_all(case):
     """systemctl reload changes nothing for anybody."""
-    # The unit is made for the build host's systemd, which may be too old for it.
-    with drop_in(SERVICE, "[Service]\nType=notify-reload\n"):
-        vmm = case.vmm()
-        case.cold_start(vmm)
-        pid = daemon_pid()
-        for _ in range(3):
-            systemctl("reload", SERVICE)
-            assert daemon_pid() == pid and daemon_is_ready(0)
-            case.check_active(vmm)
-        case.device_works(vmm, 0x0e)
-        vmm.end()
+    vmm = case.vmm()
+    case.cold_start(vmm)
+    pid = daemon_pid()
+    for _ in range(3):
+        systemctl("reload", SERVICE)
+        assert daemon_pid() == pid and daemon_is_ready(0)
+        case.check_active(vmm)
+    case.device_works(vmm, 0x0e)
+    vmm.end()
 
 
 # Its death
@@ -366,12 +365,14 @@ def killed_in_recovery(case):
     case.check_orphan(0, "full")
 
     last = 0
-    for _ in range(30):
-        wait_for("a daemon to kill", lambda: daemon_pid() not in (0, last), 60)
-        last = daemon_pid()
-        time.sleep(random.choice((0, random.uniform(0, 0.05), random.uniform(0, 0.4))))
-        os.kill(last, signal.SIGKILL)
-    case.wait_for_another(last)
+    # Else the last ones would wait 5 s for their turn.
+    with drop_in(SERVICE, "[Service]\nRestartSteps=0\n"):
+        for _ in range(30):
+            wait_for("a daemon to kill", lambda: daemon_pid() not in (0, last), 60)
+            last = daemon_pid()
+            time.sleep(random.choice((0, random.uniform(0, 0.05), random.uniform(0, 0.4))))
+            os.kill(last, signal.SIGKILL)
+        case.wait_for_another(last)
 
     wait_for_state(case.socket, "active")
     case.check_active(living)
@@ -560,22 +561,98 @@ def units_are_valid(_case):
     assert not checked.stdout, checked.stdout
 
 
-def unit_of_a_vmm(case):
-    """A VMM in a unit with the example's drop-in gets its device, and the daemon names the unit."""
-    unit, bdf = "some-vm.service", case.edu[0]
-    commands = [f"open {SOCKET}", "attach vm", f"space dma {case.backend}", f"device dma {bdf}",
-                f"memory ram {vm.RAM} 0", f"map dma 0 ram 0 {vm.RAM} {vm.READ_WRITE}", "commit"]
+def main_pid(unit):
+    return int(systemctl("show", unit, "--property=MainPID", "--value"))
+
+
+@contextlib.contextmanager
+def unit_of_a_vmm(case, name):
+    """A VMM with a device, in a unit with the example's drop-in; the session has the unit's name."""
+    unit, bdf = name + ".service", case.edu[0]
+    commands = [f"open {SOCKET}", f"attach {name}", f"space dma {case.backend}",
+                f"device dma {bdf}", f"memory ram {vm.RAM} 0", f"map dma 0 ram 0 {vm.RAM} {vm.READ_WRITE}", "commit"]
     with open(EXAMPLE, encoding="utf-8") as file, drop_in(unit, file.read()):
-        run("systemd-run", "--quiet", f"--unit={unit}", "sh", "-c",
+        run("systemd-run", "--quiet", "--property=RestartSec=1", f"--unit={unit}", "sh", "-c",
             f"(printf '%s\\n' \"$@\"; sleep 1000) | {BUILD}/tests/vmm", "sh", *commands)
         try:
-            wait_for("its mapping", lambda: (session(case.socket) or {}).get("mappings") == 1)
-            view = session(case.socket)
-            assert view["holder"]["unit"] == unit and view["objects"]["device"] == 1, view
+            wait_for_vmm(case, name)
+            yield unit
         finally:
             print(run("journalctl", "--no-pager", f"--unit={unit}"))
-            systemctl("stop", unit)
-    case.check_orphan(1)
+            # It is gone if it was stopped.
+            subprocess.run(["systemctl", "stop", unit], check=False)
+
+
+def wait_for_vmm(case, name, other_than=0):
+    """Waits for the holder that has done all of its start; returns its pid."""
+    def is_there():
+        view = session(case.socket, name) or {}
+        return (view.get("state") == "active" and view["mappings"] == 1
+                and view["holder"]["pid"] != other_than)
+    wait_for(f"{name} to be active with its mapping", is_there, 60)
+    view = session(case.socket, name)
+    assert view["objects"]["device"] == 1 and view["holder"]["unit"] == name + ".service", view
+    return view["holder"]["pid"]
+
+
+def nothing_done_to_the_daemon_s_units_harms_a_vmm(case):
+    """Restart, stop and reload of socket and service leave a VMM that has the drop-in alone."""
+    with unit_of_a_vmm(case, "some-vm") as unit:
+        before = main_pid(unit), wait_for_vmm(case, "some-vm")
+        for words in (["restart", SERVICE], ["restart", SOCKET_UNIT], ["daemon-reload"],
+                      ["restart", SERVICE, SOCKET_UNIT], ["stop", SERVICE, SOCKET_UNIT],
+                      ["start", SOCKET_UNIT], ["stop", SOCKET_UNIT], ["start", SOCKET_UNIT]):
+            print("systemctl", *words)
+            systemctl(*words)
+            assert main_pid(unit) == before[0], f"systemctl {words} restarted the VM"
+            if words[0] != "stop":
+                assert wait_for_vmm(case, "some-vm") == before[1]
+        assert systemctl("show", unit, "--property=NRestarts", "--value") == "0\n"
+        assert case.resets.count() == 0, "a device was closed or reset"
+
+
+def stop_of_a_vmm_releases_and_its_death_does_not(case):
+    """With the drop-in, what is stopped is released; what is killed or restarted goes on."""
+    with unit_of_a_vmm(case, "some-vm") as unit:
+        pid = wait_for_vmm(case, "some-vm")
+        systemctl("kill", "--signal=KILL", unit)
+        pid = wait_for_vmm(case, "some-vm", pid)
+        systemctl("restart", unit)
+        wait_for_vmm(case, "some-vm", pid)
+        assert case.resets.count() == 0, "a device was closed or reset"
+        systemctl("stop", unit)
+        # The command has waited for it.
+        assert session(case.socket, "some-vm") is None
+        wait_for("the device to be closed", lambda: case.resets.count() > 0)
+
+
+def restarts():
+    return int(properties("NRestarts")["NRestarts"])
+
+
+def restart_delays(count):
+    """What systemd waits before each of the first restarts of the service, in seconds."""
+    least, most, steps = 0.1, 5.0, 20
+    return [most if n > steps else least * (most / least) ** ((n - 1) / steps)
+            for n in range(1, count + 1)]
+
+
+def start_that_cannot_succeed_is_no_busy_loop(case):
+    """A service without its user is tried ever more slowly, and comes up once the user is there."""
+    user = f"late-{os.getpid()}"
+    with drop_in(SERVICE, f"[Service]\nUser={user}\nGroup={USER}\n"):
+        begin = time.monotonic()
+        with cpr.Client(SOCKET) as client:
+            # The connection starts it, and waits: a reason for the socket to trigger each time.
+            wait_for("12 restarts", lambda: restarts() >= 12, 60)
+            count, elapsed = restarts(), time.monotonic() - begin
+            print(f"{count} restarts in {elapsed:.1f} s")
+            assert sum(restart_delays(count)) <= elapsed, "restarted more often than that"
+            assert "status=217/USER" in case.log()
+            run("systemd-sysusers", "--inline", f'u {user} - "Came late"')
+            wait_for("the daemon", lambda: daemon_is_ready(0), 60)
+            assert client.call("List")[0]["sessions"] == []
+        systemctl("stop", SERVICE)
 
 
 def users_are_kept_apart(case):
@@ -641,7 +718,9 @@ CASES = {
     store_does_not_leak: (120, False),
     exposure_is_low: (60, False),
     units_are_valid: (60, False),
-    unit_of_a_vmm: (60, True),
+    nothing_done_to_the_daemon_s_units_harms_a_vmm: (120, True),
+    stop_of_a_vmm_releases_and_its_death_does_not: (120, True),
+    start_that_cannot_succeed_is_no_busy_loop: (120, False),
     users_are_kept_apart: (60, False),
     varlinkctl_works: (60, False),
 }
