@@ -18,7 +18,7 @@ TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 # For which systemd the service is made: this host's, if nobody says another one.
 SYSTEMD_VERSION ?= $(call once,SYSTEMD_VERSION,--modversion,libsystemd)
 
-VERSION   := $(shell sed -n 's/^.define VFIO_CPRD_VERSION "\(.*\)"/\1/p' common/version.h)
+VERSION   := $(shell sed -n 's/^.define VFIO_CPR_VERSION[[:space:]]*"\(.*\)"/\1/p' include/vfio-cpr.h)
 SOVERSION := 0
 
 # V=1 shows the commands in full.

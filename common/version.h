@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The one place where the version stands; the Makefile reads it from here. */
+/* The version of the whole: that of the public header, where the Makefile reads it too. */
 #ifndef COMMON_VERSION_H
 #define COMMON_VERSION_H
 
-#define VFIO_CPRD_VERSION "0.1.0"
+#include "vfio-cpr.h"
+
+#define VFIO_CPRD_VERSION VFIO_CPR_VERSION
 
 #endif

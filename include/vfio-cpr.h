@@ -45,6 +45,13 @@ extern "C" {
 
 #define VFIO_CPR_SOCKET "/run/vfio-cprd/io.vfiocpr"
 
+/* The version of this header. The number is 10000 * major + 100 * minor + patch, for #if. */
+#define VFIO_CPR_VERSION	"0.2.0"
+#define VFIO_CPR_VERSION_NUMBER 200
+
+/* The version of the library that the program runs with, in the form of VFIO_CPR_VERSION. Static. */
+const char *vfio_cpr_version(void);
+
 struct vfio_cpr;	/* a connection to the daemon, and the session attached over it */
 struct vfio_cpr_space;	/* a DMA address space: a type1 container, or one IOAS of an iommufd */
 struct vfio_cpr_device; /* a PCI device behind VFIO */

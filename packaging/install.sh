@@ -79,7 +79,7 @@ each_page() {
 	for page in docs/*.[1-8]; do
 		"$1" 644 "$page" "$MANDIR/man${page##*.}"
 	done
-	for page in docs/vfio_*.3; do
+	for page in docs/*.3; do
 		sed -nE 's/^\.Nm (vfio_cpr_[a-z0-9_]+)( ,)?$/\1/p' "$page" | while read -r name; do
 			[ -e "docs/$name.3" ] || "$1_man_link" "${page##*/}" "$name"
 		done

@@ -57,8 +57,8 @@ header_stands_alone() {
 		g++ -Wall -Wextra -Werror -Iinclude -fsyntax-only "$work/alone.cc"
 }
 
-# A stranger's build: from a clean install, by pkg-config alone, with the library of either kind. Two
-# folders have a space in their names.
+# A stranger's build: from a clean install, by pkg-config alone, with the library of either kind. The
+# folder has a space in its name.
 installs_whole() {
 	local root=$work/root file
 	make -s install DESTDIR="$root" PREFIX="/a prefix" &&
@@ -162,6 +162,31 @@ service_suits_its_systemd() {
 	! grep -v 'FileDescriptorStorePreserve' "$work/verify"
 }
 
+# The version is one: the header's, as text and as number, the library's, pkg-config's, the programs'.
+version_is_one() {
+	local version
+	cat >"$work/version.c" <<-'END'
+		#include <stdio.h>
+		#include <string.h>
+		#include <vfio-cpr.h>
+		int main(void)
+		{
+			int major = 0, minor = 0, patch = 0;
+
+			puts(VFIO_CPR_VERSION);
+			sscanf(VFIO_CPR_VERSION, "%d.%d.%d", &major, &minor, &patch);
+			return strcmp(VFIO_CPR_VERSION, vfio_cpr_version()) != 0 ||
+			       VFIO_CPR_VERSION_NUMBER != 10000 * major + 100 * minor + patch;
+		}
+	END
+	make -s -j2 all && gcc -Iinclude "$work/version.c" -o "$work/version" -Lbuild -lvfio-cpr \
+		-Wl,-rpath,"$PWD/build" && version=$("$work/version") &&
+		[ "$(PKG_CONFIG_LIBDIR=build pkg-config --modversion libvfio-cpr)" = "$version" ] &&
+		[ "$(build/vfio-cprd --version)" = "vfio-cprd $version" ] &&
+		[ "$(build/vfio-cprctl --version)" = "vfio-cprctl $version" ] &&
+		grep -q "VFIO_CPR_VERSION .*$version" docs/libvfio-cpr.3
+}
+
 # The compiler's commands, as make would run them with these words before its own.
 compiler_commands() {
 	env "$@" V=1 B="$work/nothing" CC=a-compiler -n all | grep '^a-compiler '
@@ -172,8 +197,8 @@ without() {
 	grep -vE -- "(^| )$1( |\$)" <<<"$2"
 }
 
-# What the build needs and what the user says are both there, whichever way it is said. The object of
-# the static library is made of objects alone, and has neither includes nor sanitizers.
+# What the build needs and what the user says are both there, whichever way it is said. The static
+# library's object is made of objects alone: it needs neither includes nor sanitizers.
 flags_add_up() {
 	local said=(CPPFLAGS=-DUSER_CPP CFLAGS=-O1 "LDFLAGS=-Wl,-user-ld" SANITIZE=1)
 	local commands word
@@ -339,6 +364,7 @@ holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
 holds "an uninstall removes what an install has put, and nothing else" uninstalls_whole
 holds "an install by root sets up what a package's scripts set up" install_sets_up
+holds "the version is one, in header, library, pkg-config file, programs and manual" version_is_one
 holds "man finds every public function without a data base" functions_have_pages
 holds "the service is made for the systemd it is for, which understands all of it" \
 	service_suits_its_systemd

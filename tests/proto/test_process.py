@@ -2,6 +2,7 @@
 """The daemon as a process: options, sockets, systemd, and its end."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -36,8 +37,8 @@ class Options(unittest.TestCase):
 
     def test_version_is_that_of_the_source(self):
         done = run("--version")
-        with open(os.path.join(cpr.ROOT, "common", "version.h")) as header:
-            version = header.read().split('VFIO_CPRD_VERSION "')[1].split('"')[0]
+        with open(os.path.join(cpr.ROOT, "include", "vfio-cpr.h")) as header:
+            version = re.search(r'VFIO_CPR_VERSION\s+"([0-9.]+)"', header.read()).group(1)
         self.assertEqual((done.returncode, done.stdout), (0, f"vfio-cprd {version}\n"))
 
     def test_bad_options_end_with_2_and_a_hint(self):
