@@ -1,8 +1,79 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Logging by GLib's structured log, which finds out itself whether stderr is the journal. */
+/* Logging, to the journal or as lines of text: daemon/log.h. */
 #include "daemon/log.h"
 
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "daemon/session.h"
+
+#define DOMAIN "vfio-cprd"
+
+/* Lines of text */
+
+static const char *level_prefix(GLogLevelFlags level)
+{
+	if (level & (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL))
+		return "error: ";
+	if (level & G_LOG_LEVEL_WARNING)
+		return "warning: ";
+	return level & G_LOG_LEVEL_DEBUG ? "debug: " : "";
+}
+
+/* Part of a message may be a peer's: it can neither begin a line nor speak to a terminal. */
+static void append_safely(GString *line, const char *message)
+{
+	g_autofree char *valid = g_utf8_make_valid(message, -1);
+
+	for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
+		gunichar c = g_utf8_get_char(p);
+
+		if (g_unichar_iscntrl(c))
+			g_string_append_printf(line, "\\x%02x", c);
+		else
+			g_string_append_unichar(line, c);
+	}
+}
+
+static const char *field(const GLogField *fields, gsize n, const char *key)
+{
+	for (gsize i = 0; i < n; i++)
+		if (strcmp(fields[i].key, key) == 0 && fields[i].length < 0)
+			return fields[i].value;
+	return NULL;
+}
+
+static void write_line(GLogLevelFlags level, const GLogField *fields, gsize n)
+{
+	const char *domain = field(fields, n, "GLIB_DOMAIN"), *message = field(fields, n, "MESSAGE");
+	g_autoptr(GString) line = g_string_new(DOMAIN ": ");
+
+	g_string_append(line, level_prefix(level));
+	if (domain && strcmp(domain, DOMAIN) != 0)
+		g_string_append_printf(line, "%s: ", domain);
+	append_safely(line, message ? message : "a message without words");
+	g_string_append_c(line, '\n');
+	fputs(line->str, stderr);
+}
+
+static GLogWriterOutput write_entry(GLogLevelFlags level, const GLogField *fields, gsize n,
+				    gpointer is_journal)
+{
+	if (g_log_writer_default_would_drop(level, field(fields, n, "GLIB_DOMAIN")))
+		return G_LOG_WRITER_HANDLED;
+	if (!is_journal ||
+	    g_log_writer_journald(level, fields, n, NULL) != G_LOG_WRITER_HANDLED)
+		write_line(level, fields, n);
+	return G_LOG_WRITER_HANDLED;
+}
+
+void log_init(void)
+{
+	bool is_journal = g_log_writer_is_journald(fileno(stderr));
+
+	g_log_set_writer_func(write_entry, GINT_TO_POINTER(is_journal), NULL);
+}
 
 void log_message(GLogLevelFlags level, const struct session *session, const char *format, ...)
 {
@@ -15,7 +86,7 @@ void log_message(GLogLevelFlags level, const struct session *session, const char
 	char uid[16] = "";
 	GLogField fields[5] = {
 		{"PRIORITY", priority, -1},
-		{"GLIB_DOMAIN", "vfio-cprd", -1},
+		{"GLIB_DOMAIN", DOMAIN, -1},
 	};
 	gsize n = 3;
 	va_list arguments;

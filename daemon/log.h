@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Logging: one sentence and, in the journal, fields to select by (VFIO_CPR_SESSION=,
- * VFIO_CPR_UID=). On a terminal or a plain file: the sentence alone.
+ * VFIO_CPR_UID=). On a terminal or a plain file: a line, "vfio-cprd: warning: the sentence".
  */
 #ifndef DAEMON_LOG_H
 #define DAEMON_LOG_H
@@ -9,6 +9,9 @@
 #include <glib.h>
 
 struct session;
+
+/* Where messages go, those of GLib itself as well. Before the first of them. */
+void log_init(void);
 
 /* For the daemon as a whole: session is NULL. */
 void log_message(GLogLevelFlags level, const struct session *session, const char *format, ...)

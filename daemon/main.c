@@ -224,6 +224,7 @@ int main(int argc, char **argv)
 	struct server *server;
 	bool listening;
 
+	log_init();
 	if (!parse_options(&options, argc, argv))
 		return 2;
 	if (options.version) {

@@ -344,7 +344,7 @@ class Pid1:
 
     def complaints(self):
         """What a sanitizer or a broken rule has left in the log."""
-        marks = ("ERROR:", "runtime error:", "CRITICAL", "descriptors are open")
+        marks = ("ERROR:", "runtime error:", cpr.COMPLAINT, "descriptors are open")
         return [
             line
             for line in self.log().splitlines()

@@ -27,6 +27,7 @@ BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
 DAEMON = os.environ.get("VFIO_CPRD", os.path.join(BUILD, "vfio-cprd"))
 SESSION = "io.vfiocpr.Session."
 SERVICE = "org.varlink.service."
+COMPLAINT = "vfio-cprd: error: "  # of the daemon or of GLib within, on standard error
 MAX_FDS = 253  # SCM_MAX_FD: in one message
 MAX_BYTES = 1024 * 1024
 NOBODY = 65534
@@ -129,7 +130,7 @@ class Daemon:
         log = self.log()
         shutil.rmtree(self.directory, ignore_errors=True)
         bad = [line for line in log.splitlines() if "ERROR:" in line or "runtime error:" in line]
-        if status != 0 or bad or "CRITICAL" in log:
+        if status != 0 or bad or COMPLAINT in log:
             raise DaemonFailure(f"the daemon ended with {status}:\n{log[-20000:]}")
 
     def kill(self):
