@@ -15,10 +15,10 @@ static struct {
 
 void fdstore_init(unsigned int max)
 {
-	const char *told = getenv("FDSTORE");
+	const char *told = getenv("FDSTORE"), *manager = getenv("NOTIFY_SOCKET");
 
 	store.max = 0;
-	if (getenv("NOTIFY_SOCKET"))
+	if (manager && *manager)
 		store.max = told ? strtoul(told, NULL, 10) : max;
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <jansson.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,22 @@ static bool parse_mode(struct options *options)
 	       g_ascii_string_to_unsigned(options->mode_text, 8, 0, 0777, &options->mode, NULL);
 }
 
+/* What is wrong with the options, or NULL. */
+static const char *problem_of(struct options *options)
+{
+	if (!parse_mode(options))
+		return "the mode is an octal number up to 0777";
+	if (options->fdstore_max < 0)
+		return "--fdstore-max is a number of descriptors, 0 or more";
+	/* The kernel would take it for an address of its own choice, which every user can reach. */
+	if (options->socket && !*options->socket)
+		return "the path after --socket is empty (a variable that is not set?)";
+	if (!options->socket && !options->version && sd_listen_fds(0) <= 0)
+		return "no socket to listen on: start it by systemd (systemctl start "
+		       "vfio-cprd.socket), or with --socket PATH";
+	return NULL;
+}
+
 static bool parse_options(struct options *options, int argc, char **argv)
 {
 	const GOptionEntry entries[] = {
@@ -67,19 +84,19 @@ static bool parse_options(struct options *options, int argc, char **argv)
 	g_autoptr(GOptionContext)
 		context = g_option_context_new("- hold VFIO devices while their VMM restarts");
 	g_autoptr(GError) error = NULL;
+	const char *problem;
 
 	g_option_context_add_main_entries(context, entries, NULL);
 	g_option_context_set_description(
 		context, "Started by systemd, it takes its sockets from there (vfio-cprd.socket).\n"
 			 "See vfio-cprd(8).");
-	if (g_option_context_parse(context, &argc, &argv, &error) && argc == 1 &&
-	    parse_mode(options))
-		return true;
-	fprintf(stderr, "vfio-cprd: %s. Try --help.\n",
-		error	   ? error->message
-		: argc > 1 ? "it takes options only"
-			   : "the mode is an octal number up to 0777");
-	return false;
+	if (!g_option_context_parse(context, &argc, &argv, &error))
+		problem = error->message;
+	else
+		problem = argc > 1 ? "it takes options only" : problem_of(options);
+	if (problem)
+		fprintf(stderr, "vfio-cprd: %s. Try --help.\n", problem);
+	return !problem;
 }
 
 /* Whether a socket that exists has nobody behind it: left by a daemon that died. */
@@ -121,9 +138,8 @@ static bool open_sockets(struct server *server, const struct options *options)
 	int fd, n = recovery_run(server);
 
 	if (!options->socket && n == 0)
-		log_error(NULL,
-			  "no socket to listen on: start it by systemd (vfio-cprd.socket), or with "
-			  "--socket PATH");
+		log_error(NULL, "systemd has passed no socket to listen on: look at "
+				"ListenStream= of vfio-cprd.socket");
 	if (!options->socket)
 		return n > 0;
 	fd = listen_at(options->socket, options->mode);
@@ -224,6 +240,8 @@ int main(int argc, char **argv)
 	struct server *server;
 	bool listening;
 
+	/* For --help; not more: a log is read by programs, and is in one language. */
+	setlocale(LC_CTYPE, "");
 	log_init();
 	if (!parse_options(&options, argc, argv))
 		return 2;

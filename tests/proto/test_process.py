@@ -35,6 +35,13 @@ class Options(unittest.TestCase):
         for option in ("--socket", "--mode", "--version"):
             self.assertIn(option, done.stdout)
 
+    def test_help_is_spelt_as_the_terminal_can_show_it(self):
+        done = subprocess.run(
+            [DAEMON, "--help"], capture_output=True, timeout=30, env={**ENV, "LC_ALL": "C.UTF-8"}
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("[OPTION\u2026]", done.stdout.decode())
+
     def test_version_is_that_of_the_source(self):
         done = run("--version")
         with open(os.path.join(cpr.ROOT, "include", "vfio-cpr.h")) as header:
@@ -53,6 +60,12 @@ class Options(unittest.TestCase):
             ["--socket", self.path, "--mode", ""],
             ["--socket", self.path, "--mode", "0600x"],
             ["--socket", self.path, "--mode", "7777777"],
+            ["--socket", self.path, "--fdstore-max", ""],
+            ["--socket", self.path, "--fdstore-max", "-1"],
+            ["--socket", ""],
+            ["--socket="],
+            ["-s", ""],
+            [],
         ):
             with self.subTest(arguments=arguments):
                 try:
@@ -60,13 +73,13 @@ class Options(unittest.TestCase):
                 except subprocess.TimeoutExpired:
                     self.fail("it started")
                 self.assertEqual(done.returncode, 2, done.stderr)
-                self.assertIn("--help", done.stderr)
+                self.assertRegex(done.stderr, r"\Avfio-cprd: .*--help\.\n\Z", "one sentence")
                 self.assertFalse(os.path.exists(self.path))
 
     def test_without_a_socket_it_says_what_to_do(self):
         done = run()
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("--socket", done.stderr)
+        self.assertIn("--socket PATH", done.stderr)
+        self.assertIn("vfio-cprd.socket", done.stderr)
 
     def test_a_socket_in_use_is_left_to_its_owner(self):
         daemon = Daemon()
@@ -93,7 +106,7 @@ class Options(unittest.TestCase):
         for path in ("/nonexistent/directory/socket", self.directory, "x" * 200):
             done = run("--socket", path)
             self.assertEqual(done.returncode, 1, path)
-            self.assertIn("cannot listen", done.stderr)
+            self.assertIn("vfio-cprd: error: cannot listen on " + path, done.stderr)
         self.assertTrue(os.path.isdir(self.directory))
 
     def test_a_socket_left_by_a_daemon_that_was_killed_is_replaced(self):
