@@ -60,6 +60,9 @@ int connection_open(const char *path, struct connection **ret_connection)
 	struct connection *connection;
 	auto_fd fd = -1;
 
+	/* The kernel takes it for an abstract address, at which anybody may listen. */
+	if (!*path)
+		return -EINVAL;
 	if (strlen(path) >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(address.sun_path, path, strlen(path));

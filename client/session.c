@@ -70,6 +70,14 @@ void vfio_cpr_set_timeout(struct vfio_cpr *cpr, uint32_t msec)
 	cpr->timeout_msec = msec;
 }
 
+/* A variable that is set to nothing is one that is not set. */
+static const char *default_path(void)
+{
+	const char *path = getenv("VFIO_CPR_SOCKET");
+
+	return path && *path ? path : VFIO_CPR_SOCKET;
+}
+
 int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 {
 	struct vfio_cpr *cpr;
@@ -90,10 +98,8 @@ int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 	}
 	*own_process = 1;
 
-	if (!path)
-		path = getenv("VFIO_CPR_SOCKET");
 	cpr = g_new0(struct vfio_cpr, 1);
-	cpr->path = g_strdup(path ? path : VFIO_CPR_SOCKET);
+	cpr->path = g_strdup(path ? path : default_path());
 	cpr->own_process = own_process;
 	cpr->page_size = page_size;
 	cpr->timeout_msec = DEFAULT_TIMEOUT_MSEC;
