@@ -111,10 +111,28 @@ static bool is_stale(const struct sockaddr_un *address)
 	       errno == ECONNREFUSED;
 }
 
-static int listen_at(const char *path, mode_t mode)
+/* The file of --socket, by which it is known for this daemon's own in the end. */
+struct own_socket {
+	const char *path;
+	dev_t dev;
+	ino_t ino;
+};
+
+/* Somebody may have removed it, and another daemon have made its own there. */
+static void remove_own(const struct own_socket *own)
+{
+	struct stat st;
+
+	if (own->path && lstat(own->path, &st) == 0 && st.st_dev == own->dev &&
+	    st.st_ino == own->ino)
+		unlink(own->path);
+}
+
+static int listen_at(const char *path, mode_t mode, struct own_socket *ret_own)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
 	mode_t mask;
 	int r;
 
@@ -129,11 +147,16 @@ static int listen_at(const char *path, mode_t mode)
 		    ? -errno
 		    : 0;
 	umask(mask);
-	return r < 0 ? r : fd_take(&fd);
+	if (r < 0)
+		return r;
+	if (lstat(path, &st) == 0)
+		*ret_own = (struct own_socket){path, st.st_dev, st.st_ino};
+	return fd_take(&fd);
 }
 
 /* The sockets of systemd, and what it has kept of the last daemon; or the one of --socket. */
-static bool open_sockets(struct server *server, const struct options *options)
+static bool open_sockets(struct server *server, const struct options *options,
+			 struct own_socket *ret_own)
 {
 	int fd, n = recovery_run(server);
 
@@ -142,7 +165,7 @@ static bool open_sockets(struct server *server, const struct options *options)
 				"ListenStream= of vfio-cprd.socket");
 	if (!options->socket)
 		return n > 0;
-	fd = listen_at(options->socket, options->mode);
+	fd = listen_at(options->socket, options->mode, ret_own);
 	if (fd < 0) {
 		log_error(NULL, "cannot listen on %s: %s", options->socket, g_strerror(-fd));
 		return false;
@@ -238,6 +261,7 @@ int main(int argc, char **argv)
 	__attribute__((cleanup(free_options))) struct options options = {.mode = 0600};
 	struct event_base *base;
 	struct server *server;
+	struct own_socket own = {0};
 	bool listening;
 
 	/* For --help; not more: a log is read by programs, and is in one language. */
@@ -260,13 +284,12 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	server = server_new(base);
-	listening = open_sockets(server, &options);
+	listening = open_sockets(server, &options, &own);
 	if (listening)
 		serve(base, server);
 	server_free(server);
 	worker_stop();
 	event_base_free(base);
-	if (options.socket && listening)
-		unlink(options.socket);
+	remove_own(&own);
 	return listening && leakcheck_descriptors() == 0 ? 0 : 1;
 }

@@ -151,6 +151,18 @@ class Options(unittest.TestCase):
         self.assertFalse(os.path.exists(self.path), "it takes its socket with it")
 
 
+    def test_a_socket_that_another_daemon_has_put_in_its_place_stays(self):
+        first = Daemon()
+        self.addCleanup(first.kill)
+        second = Daemon()
+        self.addCleanup(second.kill)
+        os.rename(second.path, first.path)
+        first.process.terminate()
+        self.assertEqual(first.process.wait(30), 0, first.log())
+        with Client(first.path) as client:
+            self.assertEqual(client.call("Status")[0]["pid"], second.pid)
+
+
 class Systemd(unittest.TestCase):
     """As systemd starts it: with its sockets, and a socket to tell how it is."""
 
