@@ -225,13 +225,36 @@ static void on_reload(evutil_socket_t number, short events, void *data)
 	notify_reloaded();
 }
 
+/*
+ * From the first line on a signal waits for the loop: one that came before would kill the daemon
+ * while it takes over what systemd has kept. Threads started meanwhile leave them to the main one.
+ */
+static void hold_signals(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(how, &set, NULL);
+}
+
+static void do_nothing(int number)
+{
+	(void)number;
+}
+
 static struct event *catch_signal(struct event_base *base, int number, event_callback_fn callback,
 				  void *data)
 {
 	struct event *event;
 
-	/* What libevent puts back in the end: a second signal is not to kill while devices are closed. */
-	signal(number, SIG_IGN);
+	/*
+	 * What libevent puts back in the end: a second signal is not to kill while devices are closed.
+	 * SIG_IGN would throw away one that waits.
+	 */
+	signal(number, do_nothing);
 	event = evsignal_new(base, number, callback, data);
 	event_add(event, NULL);
 	return event;
@@ -249,6 +272,7 @@ static void serve(struct event_base *base, struct server *server)
 	server_changed(server);
 	log_notice(NULL, "vfio-cprd %s is ready%s%s", VFIO_CPRD_VERSION, warning ? ": " : "",
 		   warning ? warning : "");
+	hold_signals(SIG_UNBLOCK);
 	event_base_dispatch(base);
 	notify_end();
 	event_free(terminate);
@@ -264,6 +288,7 @@ int main(int argc, char **argv)
 	struct own_socket own = {0};
 	bool listening;
 
+	hold_signals(SIG_BLOCK);
 	/* For --help; not more: a log is read by programs, and is in one language. */
 	setlocale(LC_CTYPE, "");
 	log_init();

@@ -163,6 +163,46 @@ class Options(unittest.TestCase):
             self.assertEqual(client.call("Status")[0]["pid"], second.pid)
 
 
+class EarlySignals(unittest.TestCase):
+    """Sent before the daemon's first instruction: it was started with them blocked, as it blocks
+    them itself, so that they wait."""
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.path = os.path.join(self.directory, "socket")
+
+    def start_and_send(self, *numbers):
+        process = subprocess.Popen(
+            [DAEMON, "--socket", self.path],
+            env=ENV,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, numbers),
+        )
+        self.addCleanup(process.kill)
+        for number in numbers:
+            process.send_signal(number)
+        return process
+
+    def test_a_signal_to_stop_that_comes_early_stops_it_cleanly(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process = self.start_and_send(number)
+            text = process.communicate(timeout=30)[1]
+            self.assertEqual(process.returncode, 0, text)
+            self.assertIn(f"stopping on signal {int(number)}", text)
+            self.assertFalse(os.path.exists(self.path))
+
+    def test_a_signal_to_reload_that_comes_early_does_no_harm(self):
+        process = self.start_and_send(signal.SIGHUP)
+        self.assertTrue(eventually(lambda: os.path.exists(self.path)))
+        with Client(self.path) as client:
+            client.call(SERVICE + "GetInfo")
+        process.terminate()
+        text = process.communicate(timeout=30)[1]
+        self.assertEqual(process.returncode, 0, text)
+
+
 class Systemd(unittest.TestCase):
     """As systemd starts it: with its sockets, and a socket to tell how it is."""
 
