@@ -68,11 +68,11 @@ static void exchange_done(void *data)
 	struct session *session = exchange->session;
 
 	if (exchange->in && exchange->result < 0) {
-		log_error(session,
-			  "session %s: its journal could not be stored with systemd (%s): %s",
-			  session->name, g_strerror(-exchange->result),
-			  exchange->out ? "the old one stays"
-					: "it would not survive the daemon's death");
+		log_limited(session->uid, G_LOG_LEVEL_CRITICAL, session,
+			    "session %s: its journal could not be stored with systemd (%s): %s",
+			    session->name, g_strerror(-exchange->result),
+			    exchange->out ? "the old one stays"
+					  : "it would not survive the daemon's death");
 		journal_free(exchange->in);
 		fdstore_give(JOURNAL_ENTRIES);
 	} else if (exchange->in || exchange->out) {
@@ -122,17 +122,19 @@ static int write_copy(struct session *session, struct journal **ret_journal)
 static void complain(const struct session *session, int error)
 {
 	if (error == -EAGAIN || error == -EMSGSIZE)
-		log_error(session, "session %s is too large for a journal: raise net.core.wmem_max",
-			  session->name);
+		log_limited(session->uid, G_LOG_LEVEL_CRITICAL, session,
+			    "session %s is too large for a journal: raise net.core.wmem_max",
+			    session->name);
 	else if (error == -ETOOMANYREFS)
-		log_error(
-			session,
+		log_limited(
+			session->uid, G_LOG_LEVEL_CRITICAL, session,
 			"session %s has more descriptors than may be in flight: raise LimitNOFILE of "
 			"vfio-cprd.service to twice what is held",
 			session->name);
 	else
-		log_error(session, "session %s: its journal cannot be written: %s", session->name,
-			  g_strerror(-error));
+		log_limited(session->uid, G_LOG_LEVEL_CRITICAL, session,
+			    "session %s: its journal cannot be written: %s", session->name,
+			    g_strerror(-error));
 }
 
 void keep_begin(struct session *session)

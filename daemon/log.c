@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/ratelimit.h"
 #include "daemon/session.h"
 
 #define DOMAIN "vfio-cprd"
@@ -46,7 +47,8 @@ static const char *field(const GLogField *fields, gsize n, const char *key)
 
 static void write_line(GLogLevelFlags level, const GLogField *fields, gsize n)
 {
-	const char *domain = field(fields, n, "GLIB_DOMAIN"), *message = field(fields, n, "MESSAGE");
+	const char *domain = field(fields, n, "GLIB_DOMAIN"),
+		   *message = field(fields, n, "MESSAGE");
 	g_autoptr(GString) line = g_string_new(DOMAIN ": ");
 
 	g_string_append(line, level_prefix(level));
@@ -62,8 +64,7 @@ static GLogWriterOutput write_entry(GLogLevelFlags level, const GLogField *field
 {
 	if (g_log_writer_default_would_drop(level, field(fields, n, "GLIB_DOMAIN")))
 		return G_LOG_WRITER_HANDLED;
-	if (!is_journal ||
-	    g_log_writer_journald(level, fields, n, NULL) != G_LOG_WRITER_HANDLED)
+	if (!is_journal || g_log_writer_journald(level, fields, n, NULL) != G_LOG_WRITER_HANDLED)
 		write_line(level, fields, n);
 	return G_LOG_WRITER_HANDLED;
 }
@@ -101,4 +102,15 @@ void log_message(GLogLevelFlags level, const struct session *session, const char
 		fields[n++] = (GLogField){"VFIO_CPR_UID", uid, -1};
 	}
 	g_log_structured_array(level, fields, n);
+}
+
+bool log_may(uid_t uid)
+{
+	unsigned int lost;
+
+	if (!ratelimit_allows(uid, g_get_monotonic_time(), &lost))
+		return false;
+	if (lost > 0)
+		log_warning(NULL, "%u more messages like the next were not logged", lost);
+	return true;
 }

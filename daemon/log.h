@@ -7,6 +7,9 @@
 #define DAEMON_LOG_H
 
 #include <glib.h>
+#include <stdbool.h>
+
+#include "daemon/ratelimit.h"
 
 struct session;
 
@@ -21,5 +24,18 @@ void log_message(GLogLevelFlags level, const struct session *session, const char
 #define log_warning(...) log_message(G_LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_notice(...)	 log_message(G_LOG_LEVEL_MESSAGE, __VA_ARGS__)
 #define log_debug(...)	 log_message(G_LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+/*
+ * Whether a line that the user caused may be logged; if not all might before, says so first. Every
+ * line that a peer can cause again and again is asked for, but those of a session's life (each
+ * costs a session) and those at debug level.
+ */
+bool log_may(uid_t uid);
+
+#define log_limited(uid, ...)                     \
+	do {                                      \
+		if (log_may(uid))                 \
+			log_message(__VA_ARGS__); \
+	} while (0)
 
 #endif

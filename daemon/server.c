@@ -69,7 +69,8 @@ static void on_connection(evutil_socket_t listener, short events, void *data)
 		return;
 	if (socket < 0) {
 		/* EMFILE, ENFILE, ENOMEM: those who wait in the backlog are served when it is over. */
-		log_warning(NULL, "cannot accept a connection for now: %s", g_strerror(-socket));
+		log_limited(RATELIMIT_NOBODY, G_LOG_LEVEL_WARNING, NULL,
+			    "cannot accept a connection for now: %s", g_strerror(-socket));
 		set_accepting(server, false);
 		event_add(server->accept_again, &accept_pause);
 		return;
@@ -79,7 +80,7 @@ static void on_connection(evutil_socket_t listener, short events, void *data)
 		return;
 	g_hash_table_add(server->peers, peer);
 	if (account_has_many_connections(peer->account)) {
-		log_warning(NULL,
+		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
 			    "uid %u has %u connections, and descriptors of %u messages are still "
 			    "being closed: this connection is closed",
 			    peer->uid, peer->account->connections, peer->account->closing);
