@@ -104,6 +104,11 @@ void log_message(GLogLevelFlags level, const struct session *session, const char
 	g_log_structured_array(level, fields, n);
 }
 
+bool log_is_debugging(void)
+{
+	return !g_log_writer_default_would_drop(G_LOG_LEVEL_DEBUG, DOMAIN);
+}
+
 bool log_may(uid_t uid)
 {
 	unsigned int lost;

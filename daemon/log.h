@@ -25,6 +25,9 @@ void log_message(GLogLevelFlags level, const struct session *session, const char
 #define log_notice(...)	 log_message(G_LOG_LEVEL_MESSAGE, __VA_ARGS__)
 #define log_debug(...)	 log_message(G_LOG_LEVEL_DEBUG, __VA_ARGS__)
 
+/* Whether messages at debug level go anywhere, for those that cost something to make. */
+bool log_is_debugging(void);
+
 /*
  * Whether a line that the user caused may be logged; if not all might before, says so first. Every
  * line that a peer can cause again and again is asked for, but those of a session's life (each

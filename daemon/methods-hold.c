@@ -96,7 +96,8 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 void method_attach(struct peer *peer)
 {
 	const char *name;
-	json_int_t uid = peer->uid;
+	json_t *owner = NULL;
+	uid_t uid = peer->uid;
 	struct session *session;
 
 	if (peer->call.begun) {
@@ -104,16 +105,14 @@ void method_attach(struct peer *peer)
 		return;
 	}
 
-	if (!method_unpack(peer, "{s:s, s?I !}", "name", &name, "uid", &uid))
+	if (!method_unpack(peer, "{s:s, s?o !}", "name", &name, "uid", &owner))
 		return;
 	if (!session_name_is_valid(name)) {
 		peer_invalid(peer, "name", "a session's name is 1 to 64 of A-Z a-z 0-9 : . _ @ -");
 		return;
 	}
-	if (uid < 0 || !peer_may(peer, uid)) {
-		peer_fail_service(peer, "PermissionDenied", json_object());
+	if (!method_owner(peer, owner, &uid))
 		return;
-	}
 	if (peer->session || peer->pidfd < 0) {
 		peer_fail(
 			peer, "BadState", 0,
@@ -158,7 +157,7 @@ void method_commit(struct peer *peer)
 void method_release(struct peer *peer)
 {
 	const char *name = NULL;
-	json_int_t uid = -1;
+	json_t *owner = NULL;
 	struct session *session;
 
 	if (peer->call.begun) {
@@ -166,9 +165,9 @@ void method_release(struct peer *peer)
 		peer_reply(peer, json_object(), NULL, 0);
 		return;
 	}
-	if (!method_unpack(peer, "{s?s, s?I !}", "name", &name, "uid", &uid))
+	if (!method_unpack(peer, "{s?s, s?o !}", "name", &name, "uid", &owner))
 		return;
-	session = name ? method_find_session(peer, name, uid) : method_held_session(peer);
+	session = name ? method_find_session(peer, name, owner) : method_held_session(peer);
 	if (!session)
 		return;
 	if (!session->busy) {

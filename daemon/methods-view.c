@@ -142,13 +142,13 @@ static json_t *space_to_json(const struct session *session, const struct object 
 void method_show(struct peer *peer)
 {
 	const char *name;
-	json_int_t uid = -1;
+	json_t *owner = NULL;
 	json_t *objects, *spaces, *pending;
 	struct session *session;
 
-	if (!method_unpack(peer, "{s:s, s?I !}", "name", &name, "uid", &uid))
+	if (!method_unpack(peer, "{s:s, s?o !}", "name", &name, "uid", &owner))
 		return;
-	session = method_find_session(peer, name, uid);
+	session = method_find_session(peer, name, owner);
 	if (!session)
 		return;
 	if (!session->busy)
@@ -196,17 +196,18 @@ static json_t *mapping_to_json(const struct session *session, const struct table
 void method_mappings(struct peer *peer)
 {
 	const char *name, *space;
-	json_int_t uid = -1, cursor = 0;
+	json_int_t cursor = 0;
+	json_t *owner = NULL;
 	const struct object *table;
 	struct session *session;
 	struct table_slot slot;
 	json_t *mappings, *reply;
 	uint32_t i;
 
-	if (!method_unpack(peer, "{s:s, s?I, s:s, s?I !}", "name", &name, "uid", &uid, "space",
+	if (!method_unpack(peer, "{s:s, s?o, s:s, s?I !}", "name", &name, "uid", &owner, "space",
 			   &space, "cursor", &cursor))
 		return;
-	session = method_find_session(peer, name, uid);
+	session = method_find_session(peer, name, owner);
 	if (!session)
 		return;
 	table = object_set_find(&session->objects, OBJECT_TABLE, space);
@@ -230,18 +231,17 @@ void method_mappings(struct peer *peer)
 void method_monitor(struct peer *peer)
 {
 	const char *name = NULL;
-	json_int_t uid = peer->uid;
+	json_t *owner = NULL;
+	uid_t uid = peer->uid;
 
-	if (!method_unpack(peer, "{s?s, s?I !}", "name", &name, "uid", &uid))
+	if (!method_unpack(peer, "{s?s, s?o !}", "name", &name, "uid", &owner))
 		return;
 	if (!peer->call.more) {
 		peer_fail_service(peer, "ExpectedMore", json_object());
 		return;
 	}
-	if (uid < 0 || !peer_may(peer, uid)) {
-		peer_fail_service(peer, "PermissionDenied", json_object());
+	if (!method_owner(peer, owner, &uid))
 		return;
-	}
 	peer->monitored_name = g_strdup(name);
 	peer->monitored_uid = uid;
 	monitor_begin(peer);

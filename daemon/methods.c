@@ -79,17 +79,34 @@ bool method_unpack(struct peer *peer, const char *format, ...)
 	return r == 0;
 }
 
-struct session *method_find_session(struct peer *peer, const char *name, long long uid)
+bool method_owner(struct peer *peer, const json_t *json, uid_t *ret_uid)
+{
+	json_int_t uid = json_integer_value(json);
+
+	if (!json)
+		return true;
+	if (!json_is_integer(json) || uid < 0 || uid >= (json_int_t)NO_UID) {
+		peer_invalid(peer, "uid", "a uid is a number from 0 to 4294967294");
+		return false;
+	}
+	if (!peer_may(peer, uid)) {
+		peer_forbid(peer, uid);
+		return false;
+	}
+	*ret_uid = uid;
+	return true;
+}
+
+struct session *method_find_session(struct peer *peer, const char *name, const json_t *owner)
 {
 	struct session *session;
+	uid_t uid = NO_UID;
 	bool many = false;
 
-	if (uid >= 0 && !peer_may(peer, uid)) {
-		peer_fail_service(peer, "PermissionDenied", json_object());
+	if (!method_owner(peer, owner, &uid))
 		return NULL;
-	}
-	session = uid >= 0 ? server_find_session(peer->server, uid, name)
-			   : server_search_session(peer->server, peer, name, &many);
+	session = uid != NO_UID ? server_find_session(peer->server, uid, name)
+				: server_search_session(peer->server, peer, name, &many);
 	if (!session && many)
 		peer_fail(peer, "NoSuchSession", 0,
 			  "several users have a session %s: say whose, by uid", name);

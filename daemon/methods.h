@@ -6,7 +6,9 @@
 #ifndef DAEMON_METHODS_H
 #define DAEMON_METHODS_H
 
+#include <jansson.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct peer;
 struct session;
@@ -41,8 +43,16 @@ void method_status(struct peer *peer);
  */
 bool method_unpack(struct peer *peer, const char *format, ...);
 
-/* The session meant by name and uid (-1: not given). NULL: an error has been answered. */
-struct session *method_find_session(struct peer *peer, const char *name, long long uid);
+#define NO_UID ((uid_t)-1) /* the kernel's, too: no process can have it */
+
+/*
+ * The user that a parameter uid names (unpacked as "s?o"; NULL: not given, *ret_uid stays as it is).
+ * false: an error has been answered, as there is no such user or the peer may not act on its things.
+ */
+bool method_owner(struct peer *peer, const json_t *json, uid_t *ret_uid);
+
+/* The session meant by name and parameter uid. NULL: an error has been answered. */
+struct session *method_find_session(struct peer *peer, const char *name, const json_t *uid);
 
 /* The session that the peer holds and can change now. NULL: an error was answered, or it waits. */
 struct session *method_held_session(struct peer *peer);

@@ -23,9 +23,7 @@
 static const struct timeval write_timeout = {.tv_sec = 5};
 static const struct timeval at_once = {0};
 
-#define EVENTS_MAX_BYTES  (256 * 1024) /* that a monitor may leave unread */
-#define SESSION_INTERFACE "io.vfiocpr.Session."
-#define SERVICE_INTERFACE "org.varlink.service."
+#define EVENTS_MAX_BYTES (256 * 1024) /* that a monitor may leave unread */
 
 struct peer *peer_ref(struct peer *peer)
 {
@@ -145,8 +143,9 @@ static void on_writable(evutil_socket_t fd, short events, void *data)
 
 	(void)fd;
 	if (events & EV_TIMEOUT) {
-		log_warning(NULL, "process %d (uid %u) leaves its answer unread: cut off",
-			    (int)peer->pid, peer->uid);
+		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
+			    "process %d (uid %u) leaves its answer unread: cut off", (int)peer->pid,
+			    peer->uid);
 		peer_close(peer);
 		return;
 	}
@@ -205,30 +204,9 @@ void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size
 	flush(peer);
 }
 
-void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
+void peer_answer_error(struct peer *peer, const char *name, json_t *parameters)
 {
-	g_autofree char *name = g_strconcat(SESSION_INTERFACE, error, NULL);
-	g_autofree char *message = NULL;
-	va_list arguments;
-
-	va_start(arguments, format);
-	message = g_strdup_vprintf(format, arguments);
-	va_end(arguments);
-	log_debug(NULL, "process %d (uid %u): %s: %s", (int)peer->pid, peer->uid, error, message);
-	answer(peer, name, json_pack("{s:s, s:i}", "message", message, "errno", number), NULL, 0);
-}
-
-void peer_fail_service(struct peer *peer, const char *error, json_t *parameters)
-{
-	g_autofree char *name = g_strconcat(SERVICE_INTERFACE, error, NULL);
-
 	answer(peer, name, parameters, NULL, 0);
-}
-
-void peer_invalid(struct peer *peer, const char *parameter, const char *message)
-{
-	peer_fail_service(peer, "InvalidParameter",
-			  json_pack("{s:s, s:s}", "parameter", parameter, "message", message));
 }
 
 void peer_stream(struct peer *peer, json_t *parameters)
@@ -238,8 +216,9 @@ void peer_stream(struct peer *peer, json_t *parameters)
 	peer->events_bytes += strlen(text);
 	g_queue_push_tail(&peer->events, text);
 	if (peer->events_bytes > EVENTS_MAX_BYTES) {
-		log_warning(NULL, "process %d (uid %u) does not read its events: cut off",
-			    (int)peer->pid, peer->uid);
+		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
+			    "process %d (uid %u) does not read its events: cut off", (int)peer->pid,
+			    peer->uid);
 		peer->ending = true;
 		event_active(peer->writable, EV_TIMEOUT, 0);
 		return;
@@ -253,7 +232,8 @@ void peer_stream(struct peer *peer, json_t *parameters)
 /* The connection is of no more use: says why, if it can, and ends it. */
 static void end(struct peer *peer, const char *error, int number, const char *message)
 {
-	log_warning(NULL, "process %d (uid %u): %s: connection closed", (int)peer->pid, peer->uid,
+	log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
+		    "process %d (uid %u): %s: connection closed", (int)peer->pid, peer->uid,
 		    message);
 	peer->ending = true;
 	peer_fail(peer, error, number, "%s", message);

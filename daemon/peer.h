@@ -78,12 +78,18 @@ void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_
  */
 void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds);
 
+/* The same for an error, by its full name: for what follows, which also logs it (refusal.c). */
+void peer_answer_error(struct peer *peer, const char *name, json_t *parameters);
+
 /* An error of io.vfiocpr.Session. error: its name; number: an errno or 0. */
 void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
 	G_GNUC_PRINTF(4, 5);
 
 /* org.varlink.service.InvalidParameter */
 void peer_invalid(struct peer *peer, const char *parameter, const char *message);
+
+/* org.varlink.service.PermissionDenied: the call is on what belongs to another user. */
+void peer_forbid(struct peer *peer, uid_t owner);
 
 /* An error of org.varlink.service; parameters are consumed. */
 void peer_fail_service(struct peer *peer, const char *error, json_t *parameters);

@@ -7,9 +7,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
-#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -21,6 +19,7 @@
 #include "daemon/peer.h"
 #include "daemon/record.h"
 #include "daemon/server.h"
+#include "daemon/unit.h"
 
 #define SESSION_NAME_MAX 64
 
@@ -153,16 +152,7 @@ bool session_holder_lives(struct session *session)
 
 char *session_holder_unit(const struct session *session)
 {
-	struct pollfd death = {.fd = session->holder.pidfd, .events = POLLIN};
-	char *unit = NULL, *copy;
-
-	/* malloc'ed by libsystemd; -ENODATA where the process is in no unit. */
-	if (session->holder.pid == 0 || sd_pid_get_unit(session->holder.pid, &unit) < 0)
-		return NULL;
-	/* Asked after: if it lives, the number was its own all the time. */
-	copy = poll(&death, 1, 0) == 0 ? g_strdup(unit) : NULL;
-	free(unit);
-	return copy;
+	return unit_of(session->holder.pid, session->holder.pidfd);
 }
 
 /* Busy times */

@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import unittest
 
-from cpr import ROOT, SERVICE, SESSION, DaemonTest, encode, eventfd
+from cpr import ROOT, SERVICE, SESSION, Client, Daemon, DaemonTest, VarlinkError, encode, eventfd
 
 INTERFACES = ("org.varlink.service", "io.vfiocpr.Session")
 
@@ -156,6 +157,33 @@ class Service(DaemonTest):
         self.assertGreater(status["descriptorLimit"], 0)
         self.assertIs(status["survivesRestart"], False)
         self.assertIn("loses every session", status["warning"])
+
+
+class Debugging(unittest.TestCase):
+    """With debug messages every refusal is in the log, whoever's error it is."""
+
+    def test_each_refused_call_is_logged_with_its_method_and_reason(self):
+        daemon = Daemon(env={"G_MESSAGES_DEBUG": "vfio-cprd"})
+        self.addCleanup(daemon.kill)
+        with Client(daemon) as client:
+            for method, parameters, error in (
+                ("Show", {"name": "none"}, "Show: NoSuchSession: there is no session none"),
+                ("Show", {"name": 1}, "Show: InvalidParameter: "),
+                ("Show", {"name": "vm", "uid": -1}, "Show: InvalidParameter: "),
+                ("Commit", {}, "Commit: NotHolder: "),
+                ("Monitor", {}, "Monitor: ExpectedMore: "),
+                ("Nothing", {}, "Nothing: MethodNotFound: "),
+                ("com.example.Thing.Do\nx\x1b[1m", {}, "Do\\x0ax\\x1b[1m: InterfaceNotFound: "),
+            ):
+                with self.assertRaises(VarlinkError):
+                    client.call(method, parameters)
+                begin = f"vfio-cprd: debug: process {os.getpid()} (uid {os.getuid()}) was refused "
+                self.assertIn(begin + error, daemon.log())
+            client.send(SESSION + "Fetch", {"cursor": 0}, oneway=True)
+            client.call(SERVICE + "GetInfo")
+            self.assertIn("Fetch: NotHolder", daemon.log(), "nobody waits for the answer")
+        for line in daemon.log().splitlines():
+            self.assertTrue(line.startswith("vfio-cprd: "), line)
 
 
 class Varlinkctl(DaemonTest):

@@ -4,9 +4,11 @@
 import contextlib
 import errno
 import os
+import re
 import resource
 import socket
 import struct
+import time
 import unittest
 
 import cpr
@@ -59,7 +61,9 @@ class Users(DaemonTest):
             ("Attach", {"name": "new", "uid": 0}),
             ("Release", {"name": "vm", "uid": 0}),
         ):
-            with self.refused("org.varlink.service.PermissionDenied"):
+            with self.refused(
+                "org.varlink.service.PermissionDenied", f"uid 0 is not for uid {NOBODY}"
+            ):
                 self.other.call(method, parameters)
         raw = cpr.encode("io.vfiocpr.Session.Monitor", {"name": "vm", "uid": 0}, more=True)
         self.other.do("send_raw", 0, raw)
@@ -132,12 +136,73 @@ class Users(DaemonTest):
         # One's own goes first.
         self.assertEqual(self.other.call("Show", {"name": "twice"})[0]["session"]["uid"], NOBODY)
 
-    def test_negative_and_huge_uids_are_refused(self):
+    def test_negative_and_huge_uids_are_refused_by_every_method(self):
         client = self.client()
-        for uid in (-1, -2, -(2**63)):
-            with self.refused("PermissionDenied"):
-                client.attach("x", uid=uid)
+        for uid in (-1, -2, -(2**63), 2**32 - 1, 2**32, 2**32 + NOBODY, 2**63 - 1):
+            for method, parameters in (
+                ("Attach", {"name": "x"}),
+                ("Show", {"name": "vm"}),
+                ("Mappings", {"name": "vm", "space": "s"}),
+                ("Release", {"name": "vm"}),
+            ):
+                with self.subTest(method=method, uid=uid), self.refused("InvalidParameter") as caught:
+                    client.call(method, {**parameters, "uid": uid})
+                self.assertEqual(caught.exception.parameters["parameter"], "uid")
+            with self.refused("InvalidParameter"):
+                next(client.call_more("Monitor", {"uid": uid}))
         self.assertEqual(list(client.sessions()), [(0, "vm")])
+        self.assertEqual(client.attach("x", uid=2**32 - 2)["start"], "new")
+
+    def test_an_attempt_on_what_is_another_users_is_a_warning_that_names_all(self):
+        name = f"vfio-cpr-{os.getpid()}-user.service"
+        with cpr.unit(name) as add, contextlib.ExitStack() as stack:
+            stack.callback(self.other.kill)
+            if add:
+                add(self.other.pid)
+            who = rf"process {self.other.pid} \(uid {NOBODY}\){' of ' + name if add else '.*'}"
+            for method, parameters, text in (
+                ("Attach", {"name": "vm"}, "Attach of session vm of uid 0"),
+                ("Release", {"name": "vm"}, "Release of session vm of uid 0"),
+                ("Show", {"name": "no\nname"}, "Show of uid 0"),
+            ):
+                with self.refused("PermissionDenied"):
+                    self.other.call(method, {**parameters, "uid": 0})
+                self.assertRegex(
+                    self.daemon.log(), rf"vfio-cprd: warning: {who} was refused {text}: "
+                )
+        self.assertNotIn("no\nname", self.daemon.log())
+
+    def test_what_proves_nothing_is_no_warning(self):
+        before = self.daemon.log()
+        with self.refused("NoSuchSession"):
+            self.other.call("Release", {"name": "vm"})
+        with self.refused("InvalidParameter"):
+            self.other.call("Show", {"name": "vm", "colour": 1})
+        with self.refused("InterfaceNotFound"):
+            self.other.call("com.example.Thing.Do")
+        self.assertEqual(self.daemon.log(), before)
+
+    def test_who_is_refused_again_and_again_does_not_flood_the_log(self):
+        begin = time.monotonic()
+        for _ in range(300):
+            with self.refused("PermissionDenied"):
+                self.other.call("Show", {"name": "vm", "uid": 0})
+            bad = cpr.Client(self.daemon)
+            bad.send_raw(b"no json\0")
+            self.assertCut(bad)
+            bad.close()
+        # Ten each of the two users at once, then one each second, with a line that tells of it.
+        most = 2 * (10 + 2 * (time.monotonic() - begin + 1))
+        lines = self.daemon.log().count("warning: ")
+        self.assertLessEqual(lines, most)
+        self.assertGreaterEqual(lines, 20)
+
+        def told():
+            with self.refused("PermissionDenied"):
+                self.other.call("Show", {"name": "vm", "uid": 0})
+            return re.search(r"warning: \d+ more messages like the next", self.daemon.log())
+
+        self.assertTrue(cpr.eventually(told, 30))
 
     def test_the_socket_has_the_mode_that_was_asked_for(self):
         self.assertEqual(os.stat(self.daemon.path).st_mode & 0o777, 0o666)

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every call that is refused: answered with an error, and logged here. Most refusals are mistakes
+ * of a program, for its author to see at debug level. Who reaches for what is another user's makes
+ * no mistake that a program would make by itself: its operator is warned.
+ */
+#include <string.h>
+
+#include "daemon/log.h"
+#include "daemon/peer.h"
+#include "daemon/session.h"
+#include "daemon/unit.h"
+
+#define SESSION_INTERFACE "io.vfiocpr.Session."
+#define SERVICE_INTERFACE "org.varlink.service."
+
+/* The call's method without its interface; a message that is no call has none. */
+static const char *method_of(const struct peer *peer)
+{
+	const char *method = peer->call.method, *dot = method ? strrchr(method, '.') : NULL;
+
+	return dot ? dot + 1 : method ? method : "a message";
+}
+
+/* What a peer has written is cut: it may be a megabyte. */
+static void log_refusal(const struct peer *peer, const char *error, const char *message)
+{
+	log_debug(NULL, "process %d (uid %u) was refused %.100s: %s: %.400s", (int)peer->pid,
+		  peer->uid, method_of(peer), error, message);
+}
+
+void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
+{
+	g_autofree char *name = g_strconcat(SESSION_INTERFACE, error, NULL);
+	g_autofree char *message = NULL;
+	va_list arguments;
+
+	va_start(arguments, format);
+	message = g_strdup_vprintf(format, arguments);
+	va_end(arguments);
+	log_refusal(peer, error, message);
+	peer_answer_error(peer, name, json_pack("{s:s, s:i}", "message", message, "errno", number));
+}
+
+void peer_fail_service(struct peer *peer, const char *error, json_t *parameters)
+{
+	g_autofree char *name = g_strconcat(SERVICE_INTERFACE, error, NULL);
+	char *text = log_is_debugging() ? json_dumps(parameters, JSON_COMPACT) : NULL;
+
+	if (text)
+		log_refusal(peer, error, text);
+	free(text);
+	peer_answer_error(peer, name, parameters);
+}
+
+void peer_invalid(struct peer *peer, const char *parameter, const char *message)
+{
+	peer_fail_service(peer, "InvalidParameter",
+			  json_pack("{s:s, s:s}", "parameter", parameter, "message", message));
+}
+
+static void warn_of_attempt(const struct peer *peer, uid_t owner)
+{
+	const char *name = json_string_value(json_object_get(peer->call.parameters, "name"));
+	int pidfd = peer->session ? peer->session->holder.pidfd : peer->pidfd;
+	g_autofree char *unit = NULL;
+
+	if (!log_may(peer->uid))
+		return;
+	unit = unit_of(peer->pid, pidfd);
+	if (!name || !session_name_is_valid(name))
+		name = NULL;
+	log_warning(NULL,
+		    "process %d (uid %u)%s%s was refused %s%s%s of uid %u: it is another user's",
+		    (int)peer->pid, peer->uid, unit ? " of " : "", unit ? unit : "",
+		    method_of(peer), name ? " of session " : "", name ? name : "", owner);
+}
+
+void peer_forbid(struct peer *peer, uid_t owner)
+{
+	g_autofree char *message =
+		g_strdup_printf("what belongs to uid %u is not for uid %u: only root may see and "
+				"change what is another user's. Leave out uid, or do it as root",
+				owner, peer->uid);
+
+	warn_of_attempt(peer, owner);
+	peer_answer_error(peer, SERVICE_INTERFACE "PermissionDenied",
+			  json_pack("{s:s}", "message", message));
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What systemd calls a process: daemon/unit.h. */
+#include "daemon/unit.h"
+
+#include <glib.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <systemd/sd-login.h>
+
+char *unit_of(pid_t pid, int pidfd)
+{
+	struct pollfd death = {.fd = pidfd, .events = POLLIN};
+	char *unit = NULL, *copy;
+
+	/* malloc'ed by libsystemd; -ENODATA where the process is in no unit. */
+	if (pid <= 0 || pidfd < 0 || sd_pid_get_unit(pid, &unit) < 0)
+		return NULL;
+	/* Asked after: if it lives, the number was its own all the time. */
+	copy = poll(&death, 1, 0) == 0 ? g_strdup(unit) : NULL;
+	free(unit);
+	return copy;
+}
