@@ -5,6 +5,7 @@
 
 #include "daemon/account.h"
 #include "daemon/keep.h"
+#include "daemon/lifelog.h"
 #include "daemon/log.h"
 #include "daemon/methods.h"
 #include "daemon/peer.h"
@@ -23,13 +24,12 @@ static void answer_attach(struct peer *peer, const char *start)
 static void attach_to_held(struct peer *peer, struct session *session)
 {
 	if (session->holder.pid != peer->pid || (session->peer && !peer_hung_up(session->peer))) {
-		g_autofree char *unit = session_holder_unit(session);
+		g_autofree char *unit = lifelog_of_unit(session->unit);
 
 		peer_fail(
 			peer, "Busy", EBUSY,
-			"session %s is held by process %d%s%s: stop that first, or wait for its end",
-			session->name, (int)session->holder.pid, unit ? " of " : "",
-			unit ? unit : "");
+			"session %s is held by process %d%s: stop that first, or wait for its end",
+			session->name, (int)session->holder.pid, unit);
 		return;
 	}
 	session_resume(session, peer);
@@ -55,6 +55,8 @@ static void finish_attach(struct peer *peer)
 
 static void claim(struct peer *peer, struct session *session)
 {
+	g_autofree char *unit = NULL;
+
 	peer->call.start = "claimed";
 	session_claim(session, peer);
 	if (keep_state(session) == 0)
@@ -62,7 +64,10 @@ static void claim(struct peer *peer, struct session *session)
 	else if (!method_keep_and_repeat(peer, session))
 		method_fail_unkept(peer, session);
 	/* After the answer: a VM stands still until it has that. */
-	log_notice(session, "session %s is claimed by process %d", session->name, (int)peer->pid);
+	session_note_unit(session);
+	unit = lifelog_of_unit(session->unit);
+	log_notice(session, "session %s is claimed by process %d%s", session->name, (int)peer->pid,
+		   unit);
 }
 
 static char *refuse_session(uid_t uid)
@@ -91,6 +96,7 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 		session_wait(session, peer);
 	else
 		finish_attach(peer);
+	session_note_unit(session);
 }
 
 void method_attach(struct peer *peer)

@@ -66,11 +66,24 @@ static uint64_t object_pending(const struct object *object, json_t *list)
 	return sum;
 }
 
+/* null: it cannot be told what is in an unreadable one. */
+static json_t *devices_to_json(const struct session *session)
+{
+	g_autoptr(GPtrArray) devices = session_devices(session);
+	json_t *json;
+
+	if (session->state == SESSION_UNREADABLE)
+		return json_null();
+	json = json_array();
+	for (guint i = 0; i < devices->len; i++)
+		json_array_append_new(json, json_string(g_ptr_array_index(devices, i)));
+	return json;
+}
+
 static json_t *session_to_json(const struct session *session)
 {
 	size_t counts[OBJECT_KINDS] = {0};
 	uint64_t mappings = 0, bytes = 0, pending = 0;
-	g_autofree char *unit = session_holder_unit(session);
 	json_t *holder = json_null(), *objects = json_array();
 
 	for (guint i = 0; i < session->objects.objects->len; i++) {
@@ -87,11 +100,13 @@ static json_t *session_to_json(const struct session *session)
 								 object_kind_name(kind), "count",
 								 (json_int_t)counts[kind]));
 	if (session->holder.pid > 0)
-		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit", unit);
-	return json_pack("{s:s, s:I, s:s, s:o, s:o, s:I, s:I, s:I}", "name", session->name, "uid",
-			 (json_int_t)session->uid, "state", session_visible_state(session),
-			 "holder", holder, "objects", objects, "mappings", (json_int_t)mappings,
-			 "pendingInterrupts", (json_int_t)pending, "ageUsec",
+		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit",
+				   session->unit);
+	return json_pack("{s:s, s:I, s:s, s:o, s:s?, s:o, s:o, s:I, s:I, s:I}", "name",
+			 session->name, "uid", (json_int_t)session->uid, "state",
+			 session_visible_state(session), "holder", holder, "unit", session->unit,
+			 "devices", devices_to_json(session), "objects", objects, "mappings",
+			 (json_int_t)mappings, "pendingInterrupts", (json_int_t)pending, "ageUsec",
 			 (json_int_t)(g_get_monotonic_time() - session->since));
 }
 

@@ -43,9 +43,10 @@ int record_state(struct journal *journal, const struct session *session)
 					  (int)status->vaddr, "warning", status->warning));
 	}
 	return write_record(journal,
-			    json_pack("{s:s, s:i, s:I, s:i, s:o}", "op", "state", "state",
+			    json_pack("{s:s, s:i, s:I, s:i, s:s*, s:o}", "op", "state", "state",
 				      (int)session->state, "since", (json_int_t)session->since,
-				      "pid", (int)holder->pid, "spaces", spaces),
+				      "pid", (int)holder->pid, "unit", session->unit, "spaces",
+				      spaces),
 			    &holder->pidfd, holder->pidfd >= 0 ? 1 : 0);
 }
 
@@ -157,17 +158,19 @@ static char *replay_state(struct replay *replay, const json_t *record, struct fd
 {
 	int state = 0, pid = 0, vaddr;
 	json_int_t since = 0;
-	const char *name, *warning;
+	const char *name, *warning, *unit = NULL;
 	json_t *spaces, *space;
 	size_t i;
 
-	if (json_unpack((json_t *)record, "{s:i, s:I, s:i, s:o}", "state", &state, "since", &since,
-			"pid", &pid, "spaces", &spaces) < 0 ||
+	if (json_unpack((json_t *)record, "{s:i, s:I, s:i, s?s, s:o}", "state", &state, "since",
+			&since, "pid", &pid, "unit", &unit, "spaces", &spaces) < 0 ||
 	    state < SESSION_ACTIVE || state > SESSION_RELEASING)
 		return g_strdup("a record of its state is broken");
 	fd_close(&replay->holder.pidfd);
 	replay->state = state;
 	replay->since = since;
+	g_free(replay->unit);
+	replay->unit = g_strdup(unit);
 	replay->holder.pid = pid;
 	replay->holder.pidfd = fdlist_take(fds, 0);
 	g_hash_table_remove_all(replay->spaces);
@@ -300,5 +303,6 @@ void replay_clear(struct replay *replay)
 	object_set_clear(&replay->objects);
 	g_clear_pointer(&replay->spaces, g_hash_table_unref);
 	fd_close(&replay->holder.pidfd);
+	g_free(replay->unit);
 	g_free(replay->name);
 }

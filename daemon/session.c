@@ -119,6 +119,7 @@ static void set_holder(struct session *session, struct peer *peer)
 	struct holder *holder = &session->holder;
 
 	clear_holder(session);
+	g_clear_pointer(&session->unit, g_free); /* the new one's is not known yet */
 	holder->pid = peer->pid;
 	holder->pidfd = fd_take(&peer->pidfd);
 	watch_holder(session);
@@ -150,9 +151,29 @@ bool session_holder_lives(struct session *session)
 	return false;
 }
 
-char *session_holder_unit(const struct session *session)
+void session_note_unit(struct session *session)
 {
-	return unit_of(session->holder.pid, session->holder.pidfd);
+	g_free(session->unit);
+	session->unit = unit_of(session->holder.pid, session->holder.pidfd);
+}
+
+static gint compare_names(gconstpointer a, gconstpointer b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+GPtrArray *session_devices(const struct session *session)
+{
+	GPtrArray *devices = g_ptr_array_new();
+
+	for (guint i = 0; i < session->objects.objects->len; i++) {
+		const struct object *object = g_ptr_array_index(session->objects.objects, i);
+
+		if (object->kind == OBJECT_DEVICE)
+			g_ptr_array_add(devices, object->name);
+	}
+	g_ptr_array_sort(devices, compare_names);
+	return devices;
 }
 
 /* Busy times */
@@ -228,11 +249,14 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	session->since = replay->since;
 	session->holder.pid = replay->holder.pid;
 	session->holder.pidfd = fd_take(&replay->holder.pidfd);
+	session->unit = g_steal_pointer(&replay->unit);
 	session->journal = journal;
 	g_hash_table_unref(session->spaces);
 	session->spaces = g_steal_pointer(&replay->spaces);
 	object_set_move(&session->objects, &replay->objects);
 	server_add_session(server, session);
+	if (session->holder.pidfd >= 0 && !session->unit)
+		session_note_unit(session); /* it died before that was in the journal */
 	if (session->holder.pidfd >= 0)
 		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
 	else if (session->state != SESSION_ORPHANED)
@@ -262,6 +286,7 @@ void session_free(struct session *session)
 	journal_free(session->journal);
 	g_hash_table_unref(session->spaces);
 	g_free(session->problem);
+	g_free(session->unit);
 	g_free(session->name);
 	g_free(session);
 }

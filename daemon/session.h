@@ -48,6 +48,7 @@ struct session {
 	enum session_state state;
 	gint64 since; /* CLOCK_MONOTONIC, microseconds */
 	struct holder holder;
+	char *unit; /* the systemd unit of the holder, or of the last one; NULL: none, or not known */
 	struct peer *peer; /* the holder's connection; NULL: lost, or none */
 	struct object_set objects;
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
@@ -94,11 +95,11 @@ void session_free(struct session *session);
 /* Whether its holder's process runs. If it died unnoticed, notices now. */
 bool session_holder_lives(struct session *session);
 
-/*
- * The systemd unit of the living holder, to g_free(), or NULL. Reads files of /proc, so it is for
- * those who ask, not for every claim.
- */
-char *session_holder_unit(const struct session *session);
+/* Looks up the unit of its new holder: once, and when that has its answer, as a VM waits for it. */
+void session_note_unit(struct session *session);
+
+/* The names of its devices, sorted; they are the session's. */
+GPtrArray *session_devices(const struct session *session);
 
 /* An orphan gets a new holder: it is restoring. */
 void session_claim(struct session *session, struct peer *peer);

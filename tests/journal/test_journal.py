@@ -3,6 +3,7 @@
 way. PID 1 and its fd store are played by pid1.py."""
 
 import array
+import contextlib
 import json
 import os
 import random
@@ -15,6 +16,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import cpr
 from cpr import Closed, Daemon, DaemonTest, describe, eventfd, eventfds, eventually
 from pid1 import Pid1
+
+VM_UNIT = f"vfio-cpr-{os.getpid()}-vm.service"
 
 UNCAPABLE = [shutil.which("setpriv") or "", "--bounding-set=-all", "--inh-caps=-all", cpr.DAEMON]
 
@@ -419,6 +422,89 @@ class Recovery(JournalTest):
         self.assertEqual(self.sessions(), {})
 
 
+def planted(pid1, *records, number=1):
+    """A journal of the test's own, of (record, descriptors) or records, into the fd store."""
+    receive, send = pair()
+    for record in records:
+        append(send, *record) if isinstance(record, tuple) else append(send, record)
+    pid1.put(receive, f"journal-{number:016x}-r")
+    pid1.put(send, f"journal-{number:016x}-s")
+
+
+def copy_of(name="vm", uid=0, objects=(), fds=(), **state):
+    """The records of a session's whole copy; state: fields of its state record, or descriptors of
+    it as "holder"."""
+    holder = state.pop("holder", [])
+    fields = {"state": 2, "since": time.monotonic_ns() // 1000, "pid": 0, "spaces": [], **state}
+    return [
+        {"op": "open", "version": 1, "generation": 1, "name": name, "uid": uid},
+        ({"op": "state", **fields}, holder),
+        ({"op": "objects", "objects": list(objects), "first": True, "last": True}, list(fds)),
+        {"op": "complete"},
+    ]
+
+
+class Known(JournalTest):
+    """What is known of a session besides what it holds."""
+
+    def test_the_unit_of_an_orphan_and_of_a_holder_is_known_after_a_restart(self):
+        with contextlib.ExitStack() as stack:
+            add = stack.enter_context(cpr.unit(VM_UNIT))
+            if not add:
+                self.skipTest("there is no cgroup2 in which this user may make groups")
+            vms = {}
+            for name in ("living", "orphan", "late"):
+                vms[name] = self.vm()
+                stack.callback(vms[name].kill)
+                add(vms[name].pid)
+                self.assertEqual(vms[name].attach(name)["start"], "new")
+                vms[name].store([describe("eventfd", "e", 1)], [eventfd()])
+            vms["orphan"].kill()
+            self.assertTrue(eventually(lambda: self.sessions()["orphan"]["state"] == "orphaned"))
+            for _ in range(2):
+                # One dies while no daemon is there to see it.
+                self.daemon.kill()
+                vms["late"].kill()
+                self.daemon.start()
+                self.daemon.wait_ready()
+                units = {name: s["unit"] for name, s in self.sessions().items()}
+                self.assertEqual(units, dict.fromkeys(vms, VM_UNIT))
+
+    def test_a_holder_whose_unit_an_older_daemon_did_not_keep_is_looked_up(self):
+        with contextlib.ExitStack() as stack:
+            add = stack.enter_context(cpr.unit(VM_UNIT))
+            if not add:
+                self.skipTest("there is no cgroup2 in which this user may make groups")
+            vm = self.vm()
+            stack.callback(vm.kill)
+            add(vm.pid)
+            pidfd = cpr.track(os.pidfd_open(vm.pid))
+            self.daemon.kill()
+            event = describe("eventfd", "e", 1)
+            planted(
+                self.daemon,
+                *copy_of(objects=[event], fds=[eventfd()], state=0, pid=vm.pid, holder=[pidfd]),
+            )
+            self.daemon.start()
+            self.daemon.wait_ready()
+            self.assertEqual(self.sessions()["vm"]["unit"], VM_UNIT)
+            self.assertEqual(self.sessions()["vm"]["holder"]["pid"], vm.pid)
+
+    def test_devices_are_told_sorted_and_fields_of_a_later_version_are_passed_over(self):
+        # A journal is believed, so an eventfd may be a device here.
+        names = ["0000:3b:00.1", "0000:3b:00.0", "0000:04:00.0"]
+        objects = [
+            describe("device", name, i + 1, i, space="dma") for i, name in enumerate(names)
+        ]
+        self.daemon.kill()
+        planted(self.daemon, *copy_of(objects=objects, fds=eventfds(3), colour="red"))
+        self.daemon.start()
+        self.daemon.wait_ready()
+        info = self.sessions()["vm"]
+        self.assertEqual(info["devices"], sorted(names))
+        self.assertIsNone(info["unit"])
+
+
 class Unreadable(JournalTest):
     """What this daemon cannot read is kept, shown, and can be released by who says so."""
 
@@ -439,6 +525,7 @@ class Unreadable(JournalTest):
             self.resume(self.bystander, "bystander", 1)
             shown = {n: s for n, s in self.sessions().items() if s["state"] == "unreadable"}
             self.assertEqual(len(shown), 1, self.sessions())
+            self.assertIsNone(next(iter(shown.values()))["devices"])
             self.assertStored(1, list(fds))
             self.assertEqual(self.status()["sessions"], 2)
             self.assertIn("kept aside", self.daemon.log())

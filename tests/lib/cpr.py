@@ -569,6 +569,31 @@ def _receive(channel):
     return (None if data is None else pickle.loads(data)), list(fds)
 
 
+@contextlib.contextmanager
+def unit(name):
+    """A control group that is to sd_pid_get_unit() what systemd makes for a unit; its processes are
+    those that add() is told. Yields add, or None where there can be none."""
+    with open("/proc/self/mounts") as mounts:
+        trees = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
+    path = os.path.join(trees[0], name) if trees else None
+    try:
+        if path:
+            os.mkdir(path)
+    except OSError:
+        path = None
+
+    def add(pid):
+        with open(os.path.join(path, "cgroup.procs"), "w") as procs:
+            procs.write(str(pid))
+
+    try:
+        yield add if path else None
+    finally:
+        if path:
+            eventually(lambda: not open(os.path.join(path, "cgroup.procs")).read())
+            os.rmdir(path)
+
+
 # The test case
 
 

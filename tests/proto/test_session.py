@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The life of a session: who may have it, when it passes on, and what an onlooker sees of it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -8,6 +9,8 @@ import time
 
 import cpr
 from cpr import Client, Closed, DaemonTest, Holder, VarlinkError, describe, eventually
+
+ONE, OTHER = (f"vfio-cpr-{os.getpid()}-{name}.service" for name in ("one", "other"))
 
 UID = os.getuid()
 
@@ -39,6 +42,42 @@ class Session(DaemonTest):
         self.assertEqual(session["holder"]["pid"], os.getpid())
         self.assertEqual(session["objects"], [])
         self.assertGreaterEqual(session["ageUsec"], 0)
+
+    def test_the_unit_of_its_last_holder_is_known_for_as_long_as_the_session_lives(self):
+        def units():
+            session = self.client().sessions()[(UID, "vm")]
+            return (session["holder"] or {}).get("unit"), session["unit"]
+
+        with contextlib.ExitStack() as stack:
+            one = stack.enter_context(cpr.unit(ONE))
+            other = stack.enter_context(cpr.unit(OTHER))
+            if not one or not other:
+                self.skipTest("there is no cgroup2 in which this user may make groups")
+            first, second, third = self.holder(), self.holder(), self.holder()
+            stack.callback(lambda: [holder.kill() for holder in (first, second, third)])
+            one(first.pid)
+            other(second.pid)
+            first.attach("vm")
+            first.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+            self.assertEqual(units(), (ONE,) * 2)
+            first.kill()
+            self.assertEqual(units(), (None, ONE))
+            self.assertEqual(second.attach("vm")["start"], "claimed")
+            self.assertEqual(units(), (OTHER,) * 2)
+            with self.refused("Busy", f"process {second.pid} of {OTHER}: "):
+                self.client().attach("vm")
+            second.kill()
+            self.assertEqual(units(), (None, OTHER))
+            # One that is in no unit.
+            self.assertEqual(third.attach("vm")["start"], "claimed")
+            self.assertNotIn(OTHER, units())
+
+    def test_a_session_without_devices_says_that_it_has_none(self):
+        client = self.client()
+        client.attach("vm")
+        client.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        self.assertEqual(client.sessions()[(UID, "vm")]["devices"], [])
+        self.assertEqual(client.show("vm")["session"]["devices"], [])
 
     def test_names_are_checked(self):
         client = self.client()

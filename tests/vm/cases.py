@@ -135,7 +135,7 @@ def view_is_right(case):
     view = session(case.socket)
     wanted = {"device": 1, "memory": 1, "eventfd": 1, "table": 1}
     wanted.update({"container": 1, "group": 1} if case.backend == "type1" else {"iommufd": 1})
-    assert view["objects"] == wanted, view["objects"]
+    assert view["objects"] == wanted and view["devices"] == [bdf], view
     assert view["mappings"] == 1 and view["pendingInterrupts"] == 0
     first.fill("ram", 0x1000, 256, 0xab)
     first.dma(bdf, 0x1000, EDU_BUFFER, 256, 0)
@@ -146,6 +146,7 @@ def view_is_right(case):
     wait_for_state(case.socket, "orphaned")
     view = session(case.socket)
     assert view["holder"] is None and view["objects"] == wanted and view["mappings"] == 1
+    assert view["devices"] == [bdf]
     shown = ctl(case.socket, "show", "vm")
     assert [one["count"] for one in shown["pending"]] == [1]
     assert shown["spaces"][0]["vaddr"] == "invalid", shown["spaces"]

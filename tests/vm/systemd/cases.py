@@ -592,6 +592,7 @@ def wait_for_vmm(case, name, other_than=0):
     wait_for(f"{name} to be active with its mapping", is_there, 60)
     view = session(case.socket, name)
     assert view["objects"]["device"] == 1 and view["holder"]["unit"] == name + ".service", view
+    assert view["unit"] == name + ".service" and view["devices"] == [case.edu[0]], view
     return view["holder"]["pid"]
 
 
