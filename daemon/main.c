@@ -201,19 +201,16 @@ static void raise_limits(void)
 static void on_stop(evutil_socket_t number, short events, void *data)
 {
 	struct server *server = data;
-	size_t descriptors = server_descriptors(server);
+	g_autofree char *held = server_describe_held(server);
 
 	(void)events;
 	log_notice(NULL, "stopping on signal %d", (int)number);
-	if (descriptors > 0 && fdstore_exists())
-		log_notice(NULL, "%u sessions with %zu descriptors stay in systemd's fd store",
-			   g_hash_table_size(server->sessions), descriptors);
-	else if (descriptors > 0)
-		log_warning(
-			NULL,
-			"%u sessions with %zu descriptors end with the daemon: devices whose VMM is "
-			"dead are reset now",
-			g_hash_table_size(server->sessions), descriptors);
+	if (held && fdstore_exists())
+		log_notice(NULL, "stays in systemd's fd store: %s", held);
+	else if (held)
+		log_warning(NULL,
+			    "ends with the daemon: %s; devices whose VMM is dead are reset now",
+			    held);
 	server_stop(server);
 }
 

@@ -150,14 +150,18 @@ void method_attach(struct peer *peer)
 void method_commit(struct peer *peer)
 {
 	struct session *session = method_held_session(peer);
+	gint64 died;
 
 	if (!session || !method_unpack(peer, "{!}"))
 		return;
-	session_commit(session);
+	session_commit(session, &died);
 	if (keep_state(session) == 0)
 		peer_reply(peer, json_object(), NULL, 0);
 	else if (!method_keep_and_repeat(peer, session))
 		method_fail_unkept(peer, session);
+	/* After the answer, as with a claim. */
+	if (died != 0)
+		lifelog_active(session, died);
 }
 
 void method_release(struct peer *peer)

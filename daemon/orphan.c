@@ -6,10 +6,13 @@
 #include "daemon/orphan.h"
 
 #include "daemon/keep.h"
+#include "daemon/lifelog.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
 #include "daemon/session.h"
 #include "daemon/worker.h"
+
+#define WARNINGS_TOLD 8 /* of one death */
 
 /* One address space's part of the work; descriptors and table stay the session's, which is busy. */
 struct orphan_task {
@@ -22,6 +25,7 @@ struct orphan_task {
 struct orphan_work {
 	struct session *session;
 	GArray *tasks;
+	pid_t pid; /* its holder was */
 	gint64 started;
 };
 
@@ -40,26 +44,34 @@ static void orphan_in_thread(void *data)
 	}
 }
 
+/* A session may have thousands of containers that fail, and die again and again. */
+static void warn(const struct session *session, const struct orphan_task *task, unsigned int n)
+{
+	if (n <= WARNINGS_TOLD)
+		log_warning(session, "session %s, address space %s: %s", session->name, task->name,
+			    task->status->warning);
+	else if (n == WARNINGS_TOLD + 1)
+		log_warning(session,
+			    "session %s: more address spaces have a warning: see vfio-cprctl show",
+			    session->name);
+}
+
 static void orphan_done(void *data)
 {
 	struct orphan_work *work = data;
 	struct session *session = work->session;
+	unsigned int warnings = 0;
 
 	for (guint i = 0; i < work->tasks->len; i++) {
 		struct orphan_task *task = &g_array_index(work->tasks, struct orphan_task, i);
 
 		if (task->status->warning)
-			log_warning(session, "session %s, address space %s: %s", session->name,
-				    task->name, task->status->warning);
+			warn(session, task, ++warnings);
 		g_hash_table_replace(session->spaces, task->name, task->status);
 	}
 	session_set_state(session, SESSION_ORPHANED);
-	log_notice(
-		session,
-		"session %s is orphaned: its holder died; %zu descriptors are held, its %u address "
-		"spaces were settled in %" G_GINT64_FORMAT " us",
-		session->name, object_set_total(&session->objects), work->tasks->len,
-		g_get_monotonic_time() - work->started);
+	lifelog_orphaned(session, work->pid, work->tasks->len,
+			 g_get_monotonic_time() - work->started);
 	monitor_tell(session, "orphaned");
 	g_array_unref(work->tasks);
 	g_free(work);
@@ -82,7 +94,7 @@ static void add_task(GArray *tasks, const struct session *session, const struct 
 	g_array_append_val(tasks, task);
 }
 
-void orphan_begin(struct session *session)
+void orphan_begin(struct session *session, pid_t pid)
 {
 	struct orphan_work *work;
 
@@ -90,6 +102,7 @@ void orphan_begin(struct session *session)
 	*work = (struct orphan_work){
 		.session = session,
 		.tasks = g_array_new(FALSE, FALSE, sizeof(struct orphan_task)),
+		.pid = pid,
 		.started = g_get_monotonic_time(),
 	};
 	for (guint i = 0; i < session->objects.objects->len; i++) {

@@ -43,8 +43,9 @@ int record_state(struct journal *journal, const struct session *session)
 					  (int)status->vaddr, "warning", status->warning));
 	}
 	return write_record(journal,
-			    json_pack("{s:s, s:i, s:I, s:i, s:s*, s:o}", "op", "state", "state",
-				      (int)session->state, "since", (json_int_t)session->since,
+			    json_pack("{s:s, s:i, s:I, s:I, s:i, s:s*, s:o}", "op", "state",
+				      "state", (int)session->state, "since",
+				      (json_int_t)session->since, "died", (json_int_t)session->died,
 				      "pid", (int)holder->pid, "unit", session->unit, "spaces",
 				      spaces),
 			    &holder->pidfd, holder->pidfd >= 0 ? 1 : 0);
@@ -157,18 +158,20 @@ static char *replay_open(struct journal *journal, struct replay *replay, const j
 static char *replay_state(struct replay *replay, const json_t *record, struct fdlist *fds)
 {
 	int state = 0, pid = 0, vaddr;
-	json_int_t since = 0;
+	json_int_t since = 0, died = 0;
 	const char *name, *warning, *unit = NULL;
 	json_t *spaces, *space;
 	size_t i;
 
-	if (json_unpack((json_t *)record, "{s:i, s:I, s:i, s?s, s:o}", "state", &state, "since",
-			&since, "pid", &pid, "unit", &unit, "spaces", &spaces) < 0 ||
+	if (json_unpack((json_t *)record, "{s:i, s:I, s?I, s:i, s?s, s:o}", "state", &state,
+			"since", &since, "died", &died, "pid", &pid, "unit", &unit, "spaces",
+			&spaces) < 0 ||
 	    state < SESSION_ACTIVE || state > SESSION_RELEASING)
 		return g_strdup("a record of its state is broken");
 	fd_close(&replay->holder.pidfd);
 	replay->state = state;
 	replay->since = since;
+	replay->died = died;
 	g_free(replay->unit);
 	replay->unit = g_strdup(unit);
 	replay->holder.pid = pid;

@@ -3,15 +3,15 @@
  * The records of a journal, written and replayed. Each is a JSON object with an op:
  *
  *	open	  version, generation, name and uid of the session; the first
- *	state	  state, since when, the holder's pid (its pidfd beside) and, if known, its unit or
- *		  that of the last one, what is known of spaces
+ *	state	  state, since when, when the last holder died, the holder's pid (its pidfd beside)
+ *		  and, if known, its unit or that of the last one, what is known of spaces
  *	objects	  objects as on the wire, with their descriptors; "first" and "last" of a change that
  *		  takes several records and counts only whole
  *	remove	  kind and name of an object
  *	complete  the copy is whole, and stored: from here on it counts, and there are changes
  *
  * A reader refuses a version beyond its own, and keeps what it cannot read. It passes over fields
- * that it does not know: what may be missed is added without a new version (unit is such a one).
+ * that it does not know: what may be missed is added without a new version (unit and died are such).
  */
 #ifndef DAEMON_RECORD_H
 #define DAEMON_RECORD_H
@@ -38,7 +38,7 @@ struct replay {
 	uid_t uid;
 	bool complete;
 	enum session_state state;
-	gint64 since;
+	gint64 since, died;
 	struct holder holder; /* pid; pidfd -1: none */
 	char *unit;
 	struct object_set objects;

@@ -186,6 +186,7 @@ int recovery_run(struct server *server)
 {
 	g_autoptr(GHashTable)
 		journals = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+	g_autofree char *held = NULL;
 	char **names = NULL;
 	int n = sd_listen_fds_with_names(1, &names), listeners = 0;
 
@@ -205,9 +206,8 @@ int recovery_run(struct server *server)
 	}
 	free(names);
 	read_journals(server, journals);
-	if (g_hash_table_size(journals) > 0)
-		log_notice(NULL,
-			   "%u sessions with %zu descriptors are back from systemd's fd store",
-			   g_hash_table_size(server->sessions), server_descriptors(server));
+	held = server_describe_held(server);
+	if (held)
+		log_notice(NULL, "back from systemd's fd store: %s", held);
 	return listeners;
 }

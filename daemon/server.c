@@ -153,6 +153,17 @@ unsigned int server_orphans(const struct server *server)
 	return n;
 }
 
+char *server_describe_held(const struct server *server)
+{
+	unsigned int sessions = g_hash_table_size(server->sessions);
+	size_t descriptors = server_descriptors(server);
+
+	if (sessions == 0)
+		return NULL;
+	return g_strdup_printf("%u session%s, %zu descriptor%s", sessions, sessions == 1 ? "" : "s",
+			       descriptors, descriptors == 1 ? "" : "s");
+}
+
 static void on_status(evutil_socket_t fd, short events, void *data)
 {
 	struct server *server = data;

@@ -51,6 +51,9 @@ void server_remove_peer(struct server *server, struct peer *peer);
 size_t server_descriptors(const struct server *server);
 unsigned int server_orphans(const struct server *server);
 
+/* "2 sessions, 53 descriptors", to g_free(); NULL: there is no session. */
+char *server_describe_held(const struct server *server);
+
 /* Something that the status line tells has changed. */
 void server_changed(struct server *server);
 

@@ -84,11 +84,16 @@ static void clear_holder(struct session *session)
 
 static void holder_died(struct session *session)
 {
+	pid_t pid = session->holder.pid;
+
+	/* Not anew for one that died before it was the VMM: the outage goes on. */
+	if (session->died == 0)
+		session->died = g_get_monotonic_time();
 	if (session->busy) {
 		session->death_untold = true;
 		return;
 	}
-	log_debug(session, "session %s: holder %d died", session->name, (int)session->holder.pid);
+	log_debug(session, "session %s: holder %d died", session->name, (int)pid);
 	clear_holder(session);
 	if (session->peer)
 		/* A child of the dead process may have its socket, and an answer may be on its way. */
@@ -96,7 +101,7 @@ static void holder_died(struct session *session)
 	if (session->objects.objects->len == 0)
 		session_release(session);
 	else
-		orphan_begin(session);
+		orphan_begin(session, pid);
 }
 
 static void on_death(evutil_socket_t fd, short events, void *data)
@@ -104,6 +109,13 @@ static void on_death(evutil_socket_t fd, short events, void *data)
 	(void)fd;
 	(void)events;
 	holder_died(data);
+}
+
+static bool is_running(const struct holder *holder)
+{
+	struct pollfd death = {.fd = holder->pidfd, .events = POLLIN};
+
+	return holder->pidfd >= 0 && poll(&death, 1, 0) == 0;
 }
 
 static void watch_holder(struct session *session)
@@ -141,11 +153,9 @@ void session_lose_peer(struct session *session)
 
 bool session_holder_lives(struct session *session)
 {
-	struct pollfd death = {.fd = session->holder.pidfd, .events = POLLIN};
-
 	if (session->holder.pid == 0)
 		return false;
-	if (poll(&death, 1, 0) == 0)
+	if (is_running(&session->holder))
 		return true;
 	holder_died(session);
 	return false;
@@ -247,6 +257,7 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	struct session *session = session_make(server, replay->name, replay->uid, replay->state);
 
 	session->since = replay->since;
+	session->died = replay->died;
 	session->holder.pid = replay->holder.pid;
 	session->holder.pidfd = fd_take(&replay->holder.pidfd);
 	session->unit = g_steal_pointer(&replay->unit);
@@ -255,6 +266,8 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	session->spaces = g_steal_pointer(&replay->spaces);
 	object_set_move(&session->objects, &replay->objects);
 	server_add_session(server, session);
+	if (session->died == 0 && !is_running(&session->holder))
+		session->died = SESSION_DIED_UNSEEN;
 	if (session->holder.pidfd >= 0 && !session->unit)
 		session_note_unit(session); /* it died before that was in the journal */
 	if (session->holder.pidfd >= 0)
@@ -298,10 +311,13 @@ void session_claim(struct session *session, struct peer *peer)
 	monitor_tell(session, "restoring");
 }
 
-void session_commit(struct session *session)
+void session_commit(struct session *session, gint64 *ret_died)
 {
+	*ret_died = 0;
 	if (session->state == SESSION_ACTIVE)
 		return;
+	*ret_died = session->died;
+	session->died = 0;
 	g_hash_table_remove_all(session->spaces);
 	session_set_state(session, SESSION_ACTIVE);
 	monitor_tell(session, "active");

@@ -40,6 +40,8 @@ struct holder {
 	struct event *death;
 };
 
+#define SESSION_DIED_UNSEEN (-1) /* while no daemon was there to see it */
+
 struct session {
 	struct server *server;
 	char *name;
@@ -47,6 +49,7 @@ struct session {
 	struct account *account; /* of that user */
 	enum session_state state;
 	gint64 since; /* CLOCK_MONOTONIC, microseconds */
+	gint64 died;  /* the same: when the VM lost its VMM; 0: it has one; SESSION_DIED_UNSEEN */
 	struct holder holder;
 	char *unit; /* the systemd unit of the holder, or of the last one; NULL: none, or not known */
 	struct peer *peer; /* the holder's connection; NULL: lost, or none */
@@ -107,7 +110,8 @@ void session_claim(struct session *session, struct peer *peer);
 /* The holder's process is back on another connection. */
 void session_resume(struct session *session, struct peer *peer);
 
-void session_commit(struct session *session);
+/* *ret_died: it is active again, after that death (as in session->died); else 0. */
+void session_commit(struct session *session, gint64 *ret_died);
 
 /* Closes everything and, in the end, removes the session from the server and frees it. */
 void session_release(struct session *session);

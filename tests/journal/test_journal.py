@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import sys
@@ -489,6 +490,87 @@ class Known(JournalTest):
             self.daemon.wait_ready()
             self.assertEqual(self.sessions()["vm"]["unit"], VM_UNIT)
             self.assertEqual(self.sessions()["vm"]["holder"]["pid"], vm.pid)
+
+    def held_by(self, vm, objects, **state):
+        """A daemon that finds the journal of an active session "vm" of that process. A journal is
+        believed, so that an eventfd in it may be anything."""
+        pidfd = cpr.track(os.pidfd_open(vm.pid))
+        fds = eventfds(len(objects))
+        objects = [
+            describe(kind, name, i + 1, i, space="dma") for i, (kind, name) in enumerate(objects)
+        ]
+        self.daemon.kill()
+        planted(
+            self.daemon,
+            *copy_of(objects=objects, fds=fds, state=0, pid=vm.pid, holder=[pidfd], **state),
+        )
+        self.daemon.start()
+        self.daemon.wait_ready()
+
+    def logged(self, pattern):
+        text = eventually(lambda: re.search(f"^vfio-cprd: {pattern}", self.daemon.log(), re.M))
+        self.assertTrue(text, self.daemon.log())
+
+    def test_the_log_of_a_death_names_process_unit_and_devices(self):
+        devices = [f"0000:0{i}:00.0" for i in range(1, 7)]
+        for n, told, spaces, settled in (
+            (0, "1 descriptor is held", 1, "; its address space was settled in"),
+            (1, f"2 descriptors are held, with device {devices[0]}", 1, ";"),
+            (4, f", with devices {', '.join(devices[:4])}$", 0, ""),
+            (6, rf", with devices {', '.join(devices[:4])} \+2", 2, "; its 2 address spaces were"),
+        ):
+            with self.subTest(devices=n):
+                vm = self.vm()
+                objects = [("device", device) for device in devices[:n]]
+                objects += [("container", f"dma{i}") for i in range(spaces)]
+                self.held_by(vm, objects, unit="some-vm.service")
+                vm.kill()
+                self.logged(
+                    f"session vm is orphaned: process {vm.pid} of some-vm.service died; "
+                    f".*{told}{settled}"
+                )
+                self.release("vm")
+
+    def test_many_address_spaces_that_fail_are_a_few_lines_of_the_log(self):
+        vm = self.vm()
+        self.held_by(vm, [("container", f"dma{i}") for i in range(20)])
+        vm.kill()
+        self.logged("session vm is orphaned: ")
+        self.assertEqual(self.daemon.log().count("vfio-cprd: warning: session vm"), 9)
+
+    def test_the_log_of_the_return_tells_how_long_there_was_no_vmm(self):
+        for at in ("while it is orphaned", "while it is restoring", None):
+            vm = self.vm("vm")
+            vm.store([describe("eventfd", "e", 1)], [eventfd()])
+            vm.call("Commit")  # it was never away
+            vm.kill()
+            self.logged(rf"session vm is orphaned: process {vm.pid}\b")
+            if at == "while it is orphaned":
+                self.restart()
+            vm = self.claim("vm", 1)
+            if at == "while it is restoring":
+                self.restart()
+                self.resume(vm, "vm", 1)
+            vm.call("Commit")
+            vm.call("Commit")
+            again = f"session vm is active again, held by process {vm.pid}"
+            self.logged(rf"{again}( of \S+)?; it was without a VMM for \d+(\.\d)? m?s\n")
+            self.assertEqual(self.daemon.log().count(again), 1)
+            self.release("vm")
+            vm.kill()
+
+    def test_an_outage_that_began_while_no_daemon_was_there_is_not_measured(self):
+        vm = self.vm("vm")
+        vm.store([describe("eventfd", "e", 1)], [eventfd()])
+        self.daemon.kill()
+        vm.kill()
+        self.daemon.start()
+        self.daemon.wait_ready()
+        vm = self.claim("vm", 1)
+        self.restart()
+        self.resume(vm, "vm", 1)
+        vm.call("Commit")
+        self.logged(rf"session vm is active again, held by process {vm.pid}( of \S+)?\n")
 
     def test_devices_are_told_sorted_and_fields_of_a_later_version_are_passed_over(self):
         # A journal is believed, so an eventfd may be a device here.

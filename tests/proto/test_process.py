@@ -429,6 +429,6 @@ class End(DaemonTest):
         client.store([describe("eventfd", "e", 1, count=3)], cpr.eventfds(3))
         self.terminate()
         self.assertTrue(
-            eventually(lambda: "1 sessions with 3 descriptors end with the daemon" in self.daemon.log())
+            eventually(lambda: "ends with the daemon: 1 session, 3 descriptors;" in self.daemon.log())
         )
         self.end_daemon()
