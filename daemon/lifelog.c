@@ -72,3 +72,30 @@ void lifelog_active(const struct session *session, gint64 died)
 		   (int)session->holder.pid, unit, died > 0 ? "; it was without a VMM for " : "",
 		   died > 0 ? outage : "");
 }
+
+/* The monotonic time as a clock on the wall shows it. */
+static char *wall_time(gint64 monotonic)
+{
+	g_autoptr(GDateTime) now = g_date_time_new_now_local();
+	g_autoptr(GDateTime) then = g_date_time_add(now, monotonic - g_get_monotonic_time());
+
+	return g_date_time_format(then, "%F %T");
+}
+
+void lifelog_old(const struct session *session)
+{
+	g_autofree char *since = wall_time(session->since);
+	g_autofree char *unit = lifelog_of_unit(session->unit);
+	g_autofree char *devices = with_devices(session);
+	g_autofree char *owner = session->uid == 0 ? g_strdup("")
+						   : g_strdup_printf("--uid %u ", session->uid);
+	size_t n = object_set_total(&session->objects);
+
+	log_warning(
+		session,
+		"session %s%s is orphaned since %s, and nobody has claimed it: %zu descriptor%s "
+		"held%s, and the memory that DMA has pinned. Start its VM again, or let go of "
+		"it: vfio-cprctl release %s%s%s",
+		session->name, unit, since, n, n == 1 ? " is" : "s are", devices, owner,
+		*session->name == '-' ? "-- " : "", session->name);
+}

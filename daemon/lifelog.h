@@ -20,4 +20,7 @@ void lifelog_orphaned(const struct session *session, pid_t pid, unsigned int spa
 /* It is active again, after a death at that time (as in session->died). */
 void lifelog_active(const struct session *session, gint64 died);
 
+/* It has been an orphan for long. */
+void lifelog_old(const struct session *session);
+
 #endif

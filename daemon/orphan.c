@@ -9,6 +9,7 @@
 #include "daemon/lifelog.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
+#include "daemon/oldorphan.h"
 #include "daemon/session.h"
 #include "daemon/worker.h"
 
@@ -72,6 +73,7 @@ static void orphan_done(void *data)
 	session_set_state(session, SESSION_ORPHANED);
 	lifelog_orphaned(session, work->pid, work->tasks->len,
 			 g_get_monotonic_time() - work->started);
+	oldorphan_watch(session);
 	monitor_tell(session, "orphaned");
 	g_array_unref(work->tasks);
 	g_free(work);

@@ -15,6 +15,7 @@
 #include "daemon/keep.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
+#include "daemon/oldorphan.h"
 #include "daemon/orphan.h"
 #include "daemon/peer.h"
 #include "daemon/record.h"
@@ -131,6 +132,7 @@ static void set_holder(struct session *session, struct peer *peer)
 	struct holder *holder = &session->holder;
 
 	clear_holder(session);
+	oldorphan_forget(session);
 	g_clear_pointer(&session->unit, g_free); /* the new one's is not known yet */
 	holder->pid = peer->pid;
 	holder->pidfd = fd_take(&peer->pidfd);
@@ -274,6 +276,8 @@ struct session *session_recover(struct server *server, struct replay *replay,
 		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
 	else if (session->state != SESSION_ORPHANED)
 		holder_died(session); /* its death was seen, but not the end of the work after it */
+	else
+		oldorphan_watch(session);
 	return session;
 }
 
@@ -293,6 +297,7 @@ void session_free(struct session *session)
 	if (session->peer)
 		session->peer->session = NULL;
 	clear_holder(session);
+	oldorphan_forget(session);
 	object_set_clear(&session->objects);
 	session->account->sessions--;
 	account_put(session->account);
@@ -339,6 +344,7 @@ void session_release(struct session *session)
 	auto_fdlist fds = FDLIST_INIT;
 
 	session_set_state(session, SESSION_RELEASING);
+	oldorphan_forget(session);
 	if (session->peer && session->peer->writer.fds)
 		peer_close(session->peer); /* its answer would name descriptors closed here */
 	/* In the order of storing, so a device is closed before what was stored after it. */

@@ -57,6 +57,7 @@ struct session {
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
 	bool busy;		 /* a worker is at it */
+	struct event *old;	 /* to warn that it is an orphan for long */
 	bool death_untold;	 /* its holder died while it was busy */
 	char *problem;		 /* why it is unreadable */
 	GQueue waiting; /* of struct peer, referenced: their calls are repeated when it is not busy */

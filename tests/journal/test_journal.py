@@ -559,6 +559,42 @@ class Known(JournalTest):
             self.release("vm")
             vm.kill()
 
+    def test_an_orphan_that_nobody_comes_for_is_warned_of_once(self):
+        minutes = 60 * 1000 * 1000
+        now = time.monotonic_ns() // 1000
+        device = {**describe("device", "0000:3b:00.0", 1, space="dma")}
+        event = describe("eventfd", "e", 1)
+        self.daemon.kill()
+        old = {"since": now - 15 * minutes, "fds": eventfds(1)}
+        for number, records in enumerate(
+            (
+                copy_of("old", objects=[device], unit="vm@old.service", **old),
+                copy_of("-odd", uid=1000, objects=[event], **old),
+                copy_of("young", objects=[event], fds=eventfds(1), since=now - 5 * minutes),
+            )
+        ):
+            planted(self.daemon, *records, number=number)
+        self.daemon.start()
+        self.daemon.wait_ready()
+        self.logged(
+            r"warning: session old of vm@old\.service is orphaned since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,"
+            r".* 1 descriptor is held, with device 0000:3b:00\.0,.*: vfio-cprctl release old$"
+        )
+        self.logged(
+            r"warning: session -odd is orphaned since .* vfio-cprctl release --uid 1000 -- -odd$"
+        )
+        for _ in range(20):
+            self.status()
+        warnings = [line for line in self.daemon.log().splitlines() if "is orphaned since" in line]
+        self.assertEqual(len(warnings), 2, warnings)
+        # The time counts from the orphan's beginning: the next daemon knows it, and claims end it.
+        vm = self.claim("old", 1)
+        self.restart()
+        self.logged("(?s:.*)warning: session -odd(?s:.*)warning: session -odd")
+        self.resume(vm, "old", 1)
+        self.assertEqual(self.daemon.log().count("warning: session old"), 1)
+        self.assertNotIn("session young", self.daemon.log())
+
     def test_an_outage_that_began_while_no_daemon_was_there_is_not_measured(self):
         vm = self.vm("vm")
         vm.store([describe("eventfd", "e", 1)], [eventfd()])
