@@ -11,6 +11,7 @@
 
 static struct {
 	unsigned int max, used;
+	bool is_told;
 } store;
 
 void fdstore_init(unsigned int max)
@@ -18,6 +19,7 @@ void fdstore_init(unsigned int max)
 	const char *told = getenv("FDSTORE"), *manager = getenv("NOTIFY_SOCKET");
 
 	store.max = 0;
+	store.is_told = told;
 	if (manager && *manager)
 		store.max = told ? strtoul(told, NULL, 10) : max;
 }
@@ -25,6 +27,11 @@ void fdstore_init(unsigned int max)
 bool fdstore_exists(void)
 {
 	return store.max > 0;
+}
+
+bool fdstore_outlives_stop(void)
+{
+	return fdstore_exists() && store.is_told;
 }
 
 bool fdstore_has_room(unsigned int n)

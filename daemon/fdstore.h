@@ -18,6 +18,9 @@ void fdstore_init(unsigned int max);
 
 bool fdstore_exists(void);
 
+/* Whether it is kept over a stop of the service too: systemd 254 and newer, which tells its size. */
+bool fdstore_outlives_stop(void);
+
 /* Whether there is room for n more; fdstore_take() counts them, fdstore_give() counts them off. */
 bool fdstore_has_room(unsigned int n);
 void fdstore_take(unsigned int n);

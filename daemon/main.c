@@ -205,8 +205,14 @@ static void on_stop(evutil_socket_t number, short events, void *data)
 
 	(void)events;
 	log_notice(NULL, "stopping on signal %d", (int)number);
-	if (held && fdstore_exists())
+	if (held && fdstore_outlives_stop())
 		log_notice(NULL, "stays in systemd's fd store: %s", held);
+	else if (held && fdstore_exists())
+		log_warning(
+			NULL,
+			"stays in systemd's fd store for a restart: %s; if this is a stop, systemd "
+			"(before 254) closes them, and devices whose VMM is dead are reset",
+			held);
 	else if (held)
 		log_warning(NULL,
 			    "ends with the daemon: %s; devices whose VMM is dead are reset now",
@@ -267,7 +273,7 @@ static void serve(struct event_base *base, struct server *server)
 	notify_begin(base);
 	notify_ready();
 	server_changed(server);
-	log_notice(NULL, "vfio-cprd %s is ready%s%s", VFIO_CPRD_VERSION, warning ? ": " : "",
+	log_notice(NULL, "version %s is ready%s%s", VFIO_CPRD_VERSION, warning ? ": " : "",
 		   warning ? warning : "");
 	hold_signals(SIG_UNBLOCK);
 	event_base_dispatch(base);

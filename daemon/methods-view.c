@@ -275,7 +275,7 @@ void method_status(struct peer *peer)
 			     (json_int_t)g_hash_table_size(server->sessions), "orphans",
 			     (json_int_t)server_orphans(server), "descriptors",
 			     (json_int_t)server_descriptors(server), "descriptorLimit",
-			     (json_int_t)server->descriptor_limit, "survivesRestart", !warning,
-			     "warning", warning),
+			     (json_int_t)server->descriptor_limit, "survivesRestart",
+			     !server_loss(server), "warning", warning),
 		   NULL, 0);
 }

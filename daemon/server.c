@@ -112,7 +112,7 @@ static void listener_free(gpointer data)
 
 /* Status */
 
-const char *server_warning(const struct server *server)
+const char *server_loss(const struct server *server)
 {
 	GHashTableIter iter;
 	gpointer session;
@@ -127,6 +127,16 @@ const char *server_warning(const struct server *server)
 			return "the journal of a session could not be stored with systemd: the daemon's own death "
 			       "loses it; the daemon's log tells which and why";
 	return NULL;
+}
+
+const char *server_warning(const struct server *server)
+{
+	const char *loss = server_loss(server);
+
+	if (loss || fdstore_outlives_stop())
+		return loss;
+	return "systemd is older than 254: a restart or crash of the daemon loses nothing, but \"systemctl "
+	       "stop vfio-cprd.service\" closes all that is held, and resets the devices whose VMM is dead";
 }
 
 size_t server_descriptors(const struct server *server)

@@ -58,6 +58,9 @@ char *server_describe_held(const struct server *server);
 void server_changed(struct server *server);
 
 /* What the daemon's own death would lose, as a sentence; NULL: nothing. */
+const char *server_loss(const struct server *server);
+
+/* That, or what else an operator should know before stopping it; NULL: nothing. */
 const char *server_warning(const struct server *server);
 
 #endif

@@ -96,6 +96,8 @@ class Pid1:
             "FDSTORE": str(maximum if told is None else told),
             **(env or {}),
         }
+        if told is False:  # systemd before 254
+            del self.env["FDSTORE"]
         self.store = []  # of Stored, the newest first, as the manager's list
         self.pid = None
         self.pidfd = -1

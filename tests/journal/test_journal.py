@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import time
 
@@ -937,6 +938,45 @@ class WithoutStore(DaemonTest):
         self.assertFalse(status["survivesRestart"])
         self.assertTrue(status["warning"])
         self.assertIn(status["warning"], self.daemon.log())
+
+
+class OldSystemd(JournalTest):
+    """systemd before 254: it does not tell of its store, and empties it when the service is stopped."""
+
+    pid1_options = {"told": False, "command": [cpr.DAEMON, "--fdstore-max=4096"]}
+
+    def test_an_old_systemd_keeps_all_over_a_restart_and_a_stop_is_warned_of(self):
+        fd = eventfd()
+        vm = self.vm("vm")
+        vm.store([describe("eventfd", "e", 1)], [fd])
+        status = self.status()
+        self.assertIs(status["survivesRestart"], True)
+        self.assertIn("systemctl stop", status["warning"])
+        self.assertIn(f"is ready: {status['warning']}", self.daemon.log())
+        self.restart()
+        self.resume(vm, "vm", 1)
+        self.assertHeld(vm, ["e"], [fd])
+        listed = subprocess.run(
+            [os.path.join(cpr.BUILD, "vfio-cprctl"), "--socket", self.daemon.path, "list"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(listed.returncode, 0, listed.stderr)
+        self.assertIn(status["warning"], listed.stderr)
+        self.daemon.terminate()
+        self.assertRegex(self.daemon.log(), "warning: stays in .*: 1 session, 1 descriptor; if .* stop")
+
+    def test_a_systemd_that_tells_of_its_store_is_not_warned_of(self):
+        self.end_daemon()
+        self.daemon = Pid1()
+        self.vm("vm").store([describe("eventfd", "e", 1)], [eventfd()])
+        status = self.status()
+        self.assertIs(status["survivesRestart"], True)
+        self.assertIsNone(status.get("warning"))
+        self.daemon.terminate()
+        self.assertRegex(self.daemon.log(), "vfio-cprd: stays in systemd's fd store: 1 session, 1 desc")
+        self.assertNotIn("warning", self.daemon.log())
 
 
 class NoStore(JournalTest):
