@@ -162,9 +162,13 @@ static void on_next(evutil_socket_t fd, short events, void *data)
 /* The text of an answer, to free(); parameters are consumed. */
 static char *answer_text(const char *error, json_t *parameters, bool continues)
 {
-	json_t *message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
+	json_t *message;
 	char *text;
 
+	/* What could not be made is an answer all the same: somebody waits for it. */
+	if (!parameters)
+		parameters = json_object();
+	message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
 	if (continues)
 		json_object_set_new(message, "continues", json_true());
 	text = json_dumps(message, JSON_COMPACT);

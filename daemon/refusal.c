@@ -29,6 +29,18 @@ static void log_refusal(const struct peer *peer, const char *error, const char *
 		  peer->uid, method_of(peer), error, message);
 }
 
+/*
+ * A sentence may have a part of what the peer has sent, cut by jansson where its buffer ended: in
+ * the middle of a character. Then it would be no JSON string, and the answer no answer.
+ */
+static char *as_utf8(char *message)
+{
+	char *valid = g_utf8_make_valid(message, -1);
+
+	g_free(message);
+	return valid;
+}
+
 void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
 {
 	g_autofree char *name = g_strconcat(SESSION_INTERFACE, error, NULL);
@@ -36,7 +48,7 @@ void peer_fail(struct peer *peer, const char *error, int number, const char *for
 	va_list arguments;
 
 	va_start(arguments, format);
-	message = g_strdup_vprintf(format, arguments);
+	message = as_utf8(g_strdup_vprintf(format, arguments));
 	va_end(arguments);
 	log_refusal(peer, error, message);
 	peer_answer_error(peer, name, json_pack("{s:s, s:i}", "message", message, "errno", number));
@@ -55,8 +67,11 @@ void peer_fail_service(struct peer *peer, const char *error, json_t *parameters)
 
 void peer_invalid(struct peer *peer, const char *parameter, const char *message)
 {
+	g_autofree char *name = as_utf8(g_strdup(parameter));
+	g_autofree char *sentence = as_utf8(g_strdup(message));
+
 	peer_fail_service(peer, "InvalidParameter",
-			  json_pack("{s:s, s:s}", "parameter", parameter, "message", message));
+			  json_pack("{s:s, s:s}", "parameter", name, "message", sentence));
 }
 
 static void warn_of_attempt(const struct peer *peer, uid_t owner)

@@ -17,6 +17,13 @@ def description(name):
         return text.read()
 
 
+def encode_utf8(method, parameters):
+    """The bytes of a call, with its characters as they are."""
+    method = method if "." in method else SESSION + method
+    message = {"method": method, "parameters": parameters}
+    return json.dumps(message, ensure_ascii=False).encode() + b"\0"
+
+
 class Service(DaemonTest):
     def test_get_info_names_both_interfaces(self):
         info = self.client().call(SERVICE + "GetInfo")[0]
@@ -70,6 +77,32 @@ class Service(DaemonTest):
             with self.refused(SERVICE + "InvalidParameter"):
                 client.call(method, parameters)
         self.assertEqual(client.sessions(), {})
+
+    def test_what_an_answer_quotes_may_be_cut_in_the_middle_of_a_character(self):
+        client = self.client()
+        for n in range(20, 100):
+            for character in ("\u00e4", "\u20ac", "\U0001f98a"):
+                name = "x" * (n % 4) + character * n
+                for method, parameters in (
+                    ("List", {name: 1}),
+                    ("Attach", {"name": "vm", name: 1}),
+                    ("com.example." + name, {}),
+                    ("Session." + name + ".Do", {}),
+                ):
+                    with self.assertRaises(VarlinkError):
+                        client.send_raw(encode_utf8(method, parameters))
+                        client.receive()
+                bad = self.client()
+                bad.send_raw(b'{"method":"' + name.encode() + b'",}\0')
+                self.assertCut(bad)
+                bad.close()
+        client.attach("vm")
+        fox = "\U0001f98a" * 60
+        for n in range(4):
+            with self.assertRaises(VarlinkError):
+                objects = [{"id": 1, "kind": "eventfd", "name": "e", "x" * n + fox: 1}]
+                client.send_raw(encode_utf8("Store", {"objects": objects}))
+                client.receive()
 
     def test_missing_and_mistyped_parameters_are_refused(self):
         client = self.client()
