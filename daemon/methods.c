@@ -74,8 +74,11 @@ bool method_unpack(struct peer *peer, const char *format, ...)
 	va_start(arguments, format);
 	r = json_vunpack_ex(peer->call.parameters, &error, 0, format, arguments);
 	va_end(arguments);
-	if (r < 0)
-		peer_invalid(peer, "parameters", error.text);
+	if (r < 0) {
+		g_autofree char *field = NULL, *problem = call_explain(&error, &field);
+
+		peer_invalid(peer, field ? field : "parameters", problem);
+	}
 	return r == 0;
 }
 

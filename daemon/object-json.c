@@ -8,6 +8,7 @@
 #include "common/fd.h"
 #include "common/frame.h"
 #include "common/uapi.h"
+#include "daemon/call.h"
 #include "daemon/identify.h"
 #include "daemon/object.h"
 #include "daemon/worker.h"
@@ -135,6 +136,7 @@ static struct object *parse(json_t *json, struct fdlist *fds, size_t *used, json
 	json_int_t id = 0, first = 0, count = 1, index = -1, irq_index = -1;
 	json_int_t irq_action = -1, devid = -1, ioas_id = -1, hwpt_id = -1;
 	json_error_t error;
+	g_autofree char *field = NULL;
 	char *message = NULL;
 	int kind = -1;
 
@@ -147,7 +149,7 @@ static struct object *parse(json_t *json, struct fdlist *fds, size_t *used, json
 		    "firstFileDescriptor", &index, "space", &space, "device", &device, "irqIndex",
 		    &irq_index, "irqAction", &irq_action, "devid", &devid, "ioasId", &ioas_id,
 		    "hwptId", &hwpt_id, "size", ret_size) < 0)
-		message = g_strdup(error.text);
+		message = call_explain(&error, &field);
 	else if ((kind = object_kind_from_name(kind_name)) < 0)
 		message = g_strdup_printf("kind \"%s\" is unknown", kind_name);
 	else if (!name_is_valid(name) || (space && !name_is_valid(space)) ||

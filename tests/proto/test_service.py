@@ -74,8 +74,10 @@ class Service(DaemonTest):
             ("Release", {"name": "vm", "x": 1}),
             ("Mappings", {"name": "vm", "space": "s", "x": 1}),
         ):
-            with self.refused(SERVICE + "InvalidParameter"):
+            with self.refused(SERVICE + "InvalidParameter", "is not known") as caught:
                 client.call(method, parameters)
+            (unknown,) = {"x", "colour"} & set(parameters)
+            self.assertEqual(caught.exception.parameters["parameter"], unknown)
         self.assertEqual(client.sessions(), {})
 
     def test_what_an_answer_quotes_may_be_cut_in_the_middle_of_a_character(self):
@@ -118,7 +120,13 @@ class Service(DaemonTest):
         ):
             with self.refused(SERVICE + "InvalidParameter") as caught:
                 client.call(method, parameters)
-            self.assertIn("parameter", caught.exception.parameters)
+            told = caught.exception.parameters
+            if "uid" in parameters:
+                self.assertEqual(told["parameter"], "uid")
+            elif told["message"].endswith(" is missing"):
+                self.assertNotIn(told["parameter"], parameters)
+            else:
+                self.assertRegex(told["message"], "wrong type: .*xpected")
         self.assertEqual(client.sessions(), {})
 
     def test_explicit_nulls_are_fields_left_out(self):
