@@ -24,8 +24,10 @@ static void answer_attach(struct peer *peer, const char *start)
 static void attach_to_held(struct peer *peer, struct session *session)
 {
 	if (session->holder.pid != peer->pid || (session->peer && !peer_hung_up(session->peer))) {
-		g_autofree char *unit = lifelog_of_unit(session->unit);
+		g_autofree char *unit = NULL;
 
+		session_note_unit(session);
+		unit = lifelog_of_unit(session->unit);
 		peer_fail(
 			peer, "Busy", EBUSY,
 			"session %s is held by process %d%s: stop that first, or wait for its end",
@@ -55,8 +57,6 @@ static void finish_attach(struct peer *peer)
 
 static void claim(struct peer *peer, struct session *session)
 {
-	g_autofree char *unit = NULL;
-
 	peer->call.start = "claimed";
 	session_claim(session, peer);
 	if (keep_state(session) == 0)
@@ -64,10 +64,7 @@ static void claim(struct peer *peer, struct session *session)
 	else if (!method_keep_and_repeat(peer, session))
 		method_fail_unkept(peer, session);
 	/* After the answer: a VM stands still until it has that. */
-	session_note_unit(session);
-	unit = lifelog_of_unit(session->unit);
-	log_notice(session, "session %s is claimed by process %d%s", session->name, (int)peer->pid,
-		   unit);
+	log_notice(session, "session %s is claimed by process %d", session->name, (int)peer->pid);
 }
 
 static char *refuse_session(uid_t uid)
@@ -159,9 +156,13 @@ void method_commit(struct peer *peer)
 		peer_reply(peer, json_object(), NULL, 0);
 	else if (!method_keep_and_repeat(peer, session))
 		method_fail_unkept(peer, session);
+	if (died == 0)
+		return;
 	/* After the answer, as with a claim. */
-	if (died != 0)
-		lifelog_active(session, died);
+	session_note_unit(session);
+	lifelog_active(session, died);
+	if (!session->busy)
+		keep_state(session); /* with the unit; that may be missed */
 }
 
 void method_release(struct peer *peer)

@@ -80,12 +80,13 @@ static json_t *devices_to_json(const struct session *session)
 	return json;
 }
 
-static json_t *session_to_json(const struct session *session)
+static json_t *session_to_json(struct session *session)
 {
 	size_t counts[OBJECT_KINDS] = {0};
 	uint64_t mappings = 0, bytes = 0, pending = 0;
 	json_t *holder = json_null(), *objects = json_array();
 
+	session_note_unit(session);
 	for (guint i = 0; i < session->objects.objects->len; i++) {
 		const struct object *object = g_ptr_array_index(session->objects.objects, i);
 

@@ -133,7 +133,8 @@ static void set_holder(struct session *session, struct peer *peer)
 
 	clear_holder(session);
 	oldorphan_forget(session);
-	g_clear_pointer(&session->unit, g_free); /* the new one's is not known yet */
+	g_clear_pointer(&session->unit, g_free);
+	session->unit_due = true;
 	holder->pid = peer->pid;
 	holder->pidfd = fd_take(&peer->pidfd);
 	watch_holder(session);
@@ -165,7 +166,9 @@ bool session_holder_lives(struct session *session)
 
 void session_note_unit(struct session *session)
 {
-	g_free(session->unit);
+	if (!session->unit_due)
+		return;
+	session->unit_due = false;
 	session->unit = unit_of(session->holder.pid, session->holder.pidfd);
 }
 
@@ -270,8 +273,9 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	server_add_session(server, session);
 	if (session->died == 0 && !is_running(&session->holder))
 		session->died = SESSION_DIED_UNSEEN;
-	if (session->holder.pidfd >= 0 && !session->unit)
-		session_note_unit(session); /* it died before that was in the journal */
+	session->unit_due =
+		!session->unit; /* it is in the journal, unless an older daemon wrote it */
+	session_note_unit(session);
 	if (session->holder.pidfd >= 0)
 		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
 	else if (session->state != SESSION_ORPHANED)

@@ -56,6 +56,7 @@ struct session {
 	struct object_set objects;
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
+	bool unit_due;		 /* the unit has not been looked up */
 	bool busy;		 /* a worker is at it */
 	struct event *old;	 /* to warn that it is an orphan for long */
 	bool death_untold;	 /* its holder died while it was busy */
@@ -99,7 +100,10 @@ void session_free(struct session *session);
 /* Whether its holder's process runs. If it died unnoticed, notices now. */
 bool session_holder_lives(struct session *session);
 
-/* Looks up the unit of its new holder: once, and when that has its answer, as a VM waits for it. */
+/*
+ * Looks up the unit of its holder, if nobody has yet. It takes longer than a claim may, so it is for
+ * those who ask, and for when no VM waits.
+ */
 void session_note_unit(struct session *session);
 
 /* The names of its devices, sorted; they are the session's. */
