@@ -258,6 +258,10 @@ void method_monitor(struct peer *peer)
 	}
 	if (!method_owner(peer, owner, &uid))
 		return;
+	if (name && !*name) {
+		peer_invalid(peer, "name", "no session has an empty name: leave it out for all");
+		return;
+	}
 	peer->monitored_name = g_strdup(name);
 	peer->monitored_uid = uid;
 	monitor_begin(peer);

@@ -176,6 +176,8 @@ class Service(DaemonTest):
             client.call("Monitor")
         with self.refused(SERVICE + "ExpectedMore"):
             client.call("Monitor", {"name": "vm"}, more=False)
+        with self.refused(SERVICE + "InvalidParameter", "empty name"):
+            client.call("Monitor", {"name": ""}, more=True)
         self.assertEqual(client.sessions(), {})
 
     def test_more_on_a_single_answer_method_is_answered_once(self):
