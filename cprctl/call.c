@@ -4,24 +4,10 @@
  * say themselves what, why and what to do; those of the connection are put into words here.
  */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "cprctl/cprctl.h"
 #include "cprctl/output.h"
-
-void ctl_error(const char *format, ...)
-{
-	g_autofree char *sentence = NULL, *safe = NULL;
-	va_list args;
-
-	va_start(args, format);
-	sentence = g_strdup_vprintf(format, args);
-	va_end(args);
-	safe = output_escape(sentence);
-	fprintf(stderr, "vfio-cprctl: %s\n", safe);
-}
 
 int ctl_connect(struct ctl *ctl, bool quiet)
 {

@@ -51,9 +51,6 @@ bool ctl_uid_is_valid(int64_t uid);
 
 /* call.c: the daemon */
 
-/* Prints "vfio-cprctl: " and a sentence on stderr. */
-void ctl_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
-
 /* Connects if need be. -errno, with a sentence on stderr unless quiet. */
 int ctl_connect(struct ctl *ctl, bool quiet);
 

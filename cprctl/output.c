@@ -5,10 +5,10 @@
  * although the daemon refuses such names too.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "cprctl/cprctl.h"
 #include "cprctl/output.h"
 
 char *output_escape(const char *text)
@@ -34,6 +34,18 @@ char *output_escape(const char *text)
 		p += length;
 	}
 	return g_string_free(safe, FALSE);
+}
+
+void ctl_error(const char *format, ...)
+{
+	g_autofree char *sentence = NULL, *safe = NULL;
+	va_list args;
+
+	va_start(args, format);
+	sentence = g_strdup_vprintf(format, args);
+	va_end(args);
+	safe = output_escape(sentence);
+	fprintf(stderr, "vfio-cprctl: %s\n", safe);
 }
 
 char *output_age(uint64_t usec)

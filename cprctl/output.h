@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * How things are printed: columns, trees, JSON, and the values in them. Everything that a peer
+ * How things are printed: errors, columns, trees, JSON, and the values in them. Everything that a peer
  * could have chosen goes through output_escape() on its way to a terminal; columns and trees do
  * that themselves. Strings returned are the caller's to g_free().
  */
@@ -15,6 +15,9 @@
 
 /* Text that moves no cursor: what is not printable, and invalid UTF-8, becomes \xNN. */
 char *output_escape(const char *text);
+
+/* Prints "vfio-cprctl: " and a sentence, escaped, on stderr. */
+void ctl_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 char *output_age(uint64_t usec);   /* "3min 12s": the two largest units */
 char *output_bytes(uint64_t size); /* "4 GiB", "1.5 MiB", "256 B" */
