@@ -88,7 +88,7 @@ TEST_LIBS   = $(call once,TEST_LIBS,--libs,check)
 COMMON_SRC  := $(wildcard common/*.c)
 DAEMON_SRC  := $(wildcard daemon/*.c)
 CLIENT_SRC  := $(wildcard client/*.c)
-CTL_SRC     := $(wildcard cprctl/*.c) client/connection.c
+CTL_SRC     := $(wildcard cprctl/*.c) client/connection.c client/refusal.c
 EXAMPLE_SRC := $(wildcard examples/*.c)
 INTERFACES  := $(wildcard common/*.varlink)
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "client/cpr.h"
+#include "client/refusal.h"
 
 #define BACKOFF_MIN_MSEC 10
 #define BACKOFF_MAX_MSEC 200
@@ -142,12 +143,14 @@ int link_connect(struct vfio_cpr *cpr, uint32_t timeout_msec)
 		if (!is_away(r) && !is_lost(r, &error))
 			return link_fail(cpr, r, &error);
 		left = (deadline - g_get_monotonic_time()) / 1000;
-		if (left <= 0)
-			return cpr_fail(
-				cpr, timeout_msec > 0 ? -ETIMEDOUT : r,
-				"no daemon at %s within %u ms (%s): start vfio-cprd.socket; "
-				"what was stored is stored again then",
-				cpr->path, timeout_msec, g_strerror(-r));
+		if (left <= 0) {
+			g_autofree char *why = refusal_tell(cpr->path, r);
+
+			return cpr_fail(cpr, timeout_msec > 0 ? -ETIMEDOUT : r,
+					"no daemon at %s within %u ms: %s; what was stored is "
+					"stored again then",
+					cpr->path, timeout_msec, why);
+		}
 		g_usleep(MIN(left, backoff) * 1000);
 		backoff = MIN(backoff * 2, BACKOFF_MAX_MSEC);
 	}

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "client/cpr.h"
+#include "client/refusal.h"
 
 #define DEFAULT_TIMEOUT_MSEC 10000
 #define SESSION_NAME_MAX     64
@@ -121,12 +122,12 @@ int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 	}
 	if ((r == -ENOENT || r == -ECONNREFUSED) && (flags & VFIO_CPR_OPEN_WAIT))
 		r = 0; /* the first call connects */
-	if (r < 0)
-		cpr_fail(cpr, r, "cannot connect to vfio-cprd at %s: %s%s", cpr->path,
-			 g_strerror(-r),
-			 r == -EACCES ? ": this user needs write access to the socket"
-				      : ": start vfio-cprd.socket, or name another socket in "
-					"VFIO_CPR_SOCKET");
+	if (r < 0) {
+		g_autofree char *why = refusal_tell(cpr->path, r);
+
+		cpr_fail(cpr, r, "cannot connect to vfio-cprd at %s: %s",
+			 *cpr->path ? cpr->path : "\"\"", why);
+	}
 	*ret_cpr = cpr;
 	return r;
 }

@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "client/refusal.h"
 #include "cprctl/cprctl.h"
 #include "cprctl/output.h"
 
 int ctl_connect(struct ctl *ctl, bool quiet)
 {
+	g_autofree char *why = NULL;
 	int r;
 
 	if (ctl->connection)
@@ -20,18 +22,8 @@ int ctl_connect(struct ctl *ctl, bool quiet)
 	if (r >= 0 || quiet)
 		return r;
 
-	if (r == -ENOENT || r == -ECONNREFUSED)
-		ctl_error("no vfio-cprd answers at %s: %s. Start it with 'systemctl start "
-			  "vfio-cprd.socket', or name its socket with --socket",
-			  ctl->socket,
-			  r == -ENOENT ? "there is no such socket" : "nobody listens there");
-	else if (r == -EACCES || r == -EPERM)
-		ctl_error("no access to the socket of vfio-cprd, %s: run this as root, or as a "
-			  "user who may write to that socket",
-			  ctl->socket);
-	else
-		ctl_error("cannot connect to vfio-cprd at %s: %s. Name its socket with --socket",
-			  ctl->socket, g_strerror(-r));
+	why = refusal_tell(ctl->socket, r);
+	ctl_error("cannot connect to vfio-cprd at %s: %s", ctl->socket, why);
 	return r;
 }
 

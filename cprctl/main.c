@@ -35,8 +35,11 @@ static gboolean set_socket(const char *name, const char *value, gpointer data, G
 {
 	struct ctl *ctl = data;
 
-	(void)name;
-	(void)error;
+	if (!*value) {
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "%s names no socket: its PATH is empty", name);
+		return FALSE;
+	}
 	g_free(ctl->socket);
 	ctl->socket = g_strdup(value);
 	return TRUE;

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vfio-cprctl as scripts and operators use it: exit statuses, sentences, tables and JSON."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from cpr import BUILD, NOBODY
+
+CTL = os.path.join(BUILD, "vfio-cprctl")
+EDU = os.path.join(BUILD, "edu")
+DEFAULT = "/run/vfio-cprd/io.vfiocpr"
+ROOT_ONLY = unittest.skipUnless(os.getuid() == 0, "only root can be another user, or mount")
+OK, FAILURE, USAGE, NO_SESSION, NO_DAEMON = range(5)
+
+
+class Done:
+    """What a program printed, and how it ended."""
+
+    def __init__(self, *words, env=None, input=None, **options):
+        run = subprocess.run(
+            words,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            input=input,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            **options,
+        )
+        self.status, self.out, self.err = run.returncode, run.stdout, run.stderr
+
+    def __repr__(self):
+        return f"status {self.status}\n{self.out}\n{self.err}"
+
+
+def ctl(where, *words, **options):
+    return Done(CTL, "--socket", getattr(where, "path", where), *words, **options)
+
+
+class Unreachable(unittest.TestCase):
+    """A socket that nobody answers at: why, and what helps, from the tool and from the library."""
+
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+        os.chmod(self.directory.name, 0o755)
+        self.path = os.path.join(self.directory.name, "socket")
+
+    def listen(self, path=None):
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(path or self.path)
+        listener.listen(1)
+        return listener
+
+    def assertTold(self, *sentences, path=None, absent=(), **options):
+        path = self.path if path is None else path
+        for run in (
+            ctl(path, "list", **options),
+            Done(EDU, "--session", "s", "--socket", path, "0000:00:00.0", **options),
+        ):
+            for sentence in sentences:
+                self.assertIn(sentence, run.err, run)
+            for sentence in absent:
+                self.assertNotIn(sentence, run.err, run)
+            self.assertNotEqual(run.status, 0)
+
+    def test_a_socket_that_was_never_made_is_to_be_started(self):
+        self.assertTold("there is no such socket", "start vfio-cprd on it", absent=["deleted"])
+
+    def test_a_socket_whose_file_was_deleted_is_to_be_made_anew_and_not_started(self):
+        self.listen()
+        os.unlink(self.path)
+        self.assertTold("file was deleted", "still listens", "restart", absent=["no such socket"])
+
+    def test_a_socket_left_by_the_dead_has_nobody_who_listens(self):
+        self.listen().close()
+        self.assertTold("nobody listens on it")
+
+    def test_what_is_no_socket_is_called_that(self):
+        open(self.path, "w").close()
+        self.assertTold("that is no socket", absent=["nobody listens"])
+
+    def test_a_full_backlog_is_no_absent_daemon(self):
+        listener = self.listen()
+        waiting = []
+        while True:
+            client = socket.socket(socket.AF_UNIX)
+            self.addCleanup(client.close)
+            client.setblocking(False)
+            try:
+                client.connect(self.path)
+            except BlockingIOError:
+                break
+            waiting.append(client)
+        self.assertTold("more connections wait", "try again")
+        listener.close()
+
+    @ROOT_ONLY
+    def test_who_may_not_connect_is_told_who_may(self):
+        self.listen()
+        os.chmod(self.path, 0o660)
+        os.chmod(self.directory.name, 0o755)
+        self.assertTold(
+            "this user may not write to it (it is user 0's and group 0's, mode 0660)",
+            "SocketGroup=",
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+        )
+        os.chmod(self.directory.name, 0o700)
+        self.assertTold("may not search its directory", user=NOBODY, group=NOBODY, extra_groups=[])
+
+    @ROOT_ONLY
+    def test_the_shipped_sockets_remedies_are_systemctls(self):
+        """The socket of the unit is told how its unit makes it: enabled if never made, restarted if deleted."""
+        script = (
+            "import os, socket, subprocess, sys\n"
+            f"path, words = {DEFAULT!r}, sys.argv[1:]\n"
+            "subprocess.run(['mount', '-t', 'tmpfs', 'none', '/run'], check=True)\n"
+            "subprocess.run(words)\n"
+            "os.mkdir(os.path.dirname(path))\n"
+            "listener = socket.socket(socket.AF_UNIX)\n"
+            "listener.bind(path)\n"
+            "listener.listen(1)\n"
+            "os.unlink(path)\n"
+            "subprocess.run(words)\n"
+            "listener.close()\n"
+            "dead = socket.socket(socket.AF_UNIX)\n"
+            "dead.bind(path)\n"
+            "subprocess.run(words)\n"
+        )
+        for words in ([CTL, "list"], [EDU, "--session", "s", "0000:00:00.0"]):
+            # A variable that is empty is one that is not set.
+            run = Done(
+                *("unshare", "--mount", sys.executable, "-c", script, *words),
+                env={"VFIO_CPR_SOCKET": ""},
+            )
+            told = [line for line in run.err.splitlines() if DEFAULT in line]
+            self.assertEqual(len(told), 3, run)
+            self.assertIn("'systemctl enable --now vfio-cprd.socket'", told[0])
+            self.assertIn("'systemctl restart vfio-cprd.socket'", told[1])
+            self.assertNotIn("enable", told[1])
+            self.assertIn("nobody listens", told[2])
+
+    def test_an_empty_path_is_refused_and_no_abstract_socket_is_used(self):
+        abstract = self.listen("\0" * 108)
+        abstract.settimeout(0)
+        for run in (
+            ctl("", "list"),
+            Done(CTL, "list", "--socket="),
+            Done(EDU, "--session", "s", "--socket", "", "0000:00:00.0"),
+        ):
+            self.assertEqual(run.status, USAGE, run)
+            self.assertTrue("PATH is empty" in run.err or "1 to 107 bytes" in run.err, run)
+        with self.assertRaises(BlockingIOError):
+            abstract.accept()
