@@ -26,10 +26,12 @@ struct ctl {
 	gboolean json;
 	gboolean legend; /* headers of tables */
 	char *socket;
+	int64_t uid;		       /* of --uid, -1: not given */
+	GOptionContext *context;       /* whose --help is meant */
 	struct connection *connection; /* NULL until the first call */
 };
 
-/* main.c: options */
+/* options.c */
 
 /*
  * Parses the options of a verb (entries, ended by a NULL name; NULL: none) and the global ones out
@@ -39,15 +41,18 @@ struct ctl {
 int ctl_options(struct ctl *ctl, const GOptionEntry *entries, const char *arguments,
 		const char *summary, int min, int max, int *argc, char ***argv);
 
-/* The option --uid of several verbs: an int64_t, -1 if not given. */
-#define CTL_OPTION_UID(variable)                                                                 \
-	{                                                                                        \
-		"uid", 'u', 0, G_OPTION_ARG_INT64, (variable), "The session's owner, by number", \
-			"UID"                                                                    \
+/* The parser of such a command line, usage being what follows "vfio-cprctl [OPTION...]". */
+GOptionContext *ctl_options_new(struct ctl *ctl, const GOptionEntry *entries, const char *usage,
+				const char *summary);
+
+/* The option --uid of several verbs, for entries: a user's number or name, into ctl->uid. */
+#define CTL_OPTION_UID                                                       \
+	{                                                                    \
+		"uid", 'u', 0, G_OPTION_ARG_CALLBACK, (gpointer)ctl_set_uid, \
+			"The session's owner, by name or number", "USER"     \
 	}
 
-/* Whether a given --uid is one; says so if not. */
-bool ctl_uid_is_valid(int64_t uid);
+gboolean ctl_set_uid(const char *name, const char *value, gpointer data, GError **error);
 
 /* call.c: the daemon */
 

@@ -120,8 +120,7 @@ static int watch(struct ctl *ctl, const char *name)
 
 int monitor_run(struct ctl *ctl, int argc, char **argv)
 {
-	int64_t uid = -1;
-	const GOptionEntry entries[] = {CTL_OPTION_UID(&uid), {0}};
+	const GOptionEntry entries[] = {CTL_OPTION_UID, {0}};
 	json_t *parameters;
 	int r;
 
@@ -130,18 +129,16 @@ int monitor_run(struct ctl *ctl, int argc, char **argv)
 			0, 1, &argc, &argv);
 	if (r != CTL_OK)
 		return r;
-	if (!ctl_uid_is_valid(uid))
-		return CTL_USAGE;
-	if (uid >= 0 && argc < 2) {
+	if (ctl->uid >= 0 && argc < 2) {
 		ctl_error("monitor takes --uid with a NAME only");
 		return CTL_USAGE;
 	}
 
 	/* Without --uid a name is picked out here, so that root sees it whoever has it. */
 	parameters = json_object();
-	if (uid >= 0) {
+	if (ctl->uid >= 0) {
 		json_object_set_new(parameters, "name", json_string(argv[1]));
-		json_object_set_new(parameters, "uid", json_integer(uid));
+		json_object_set_new(parameters, "uid", json_integer(ctl->uid));
 	}
 	if (ctl_connect(ctl, false) < 0) {
 		json_decref(parameters);

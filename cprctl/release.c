@@ -68,10 +68,9 @@ static int tell(const struct ctl *ctl, const json_t *session)
 
 int release_run(struct ctl *ctl, int argc, char **argv)
 {
-	int64_t uid = -1;
 	gboolean yes = FALSE;
 	const GOptionEntry entries[] = {
-		CTL_OPTION_UID(&uid),
+		CTL_OPTION_UID,
 		{"yes", 'y', 0, G_OPTION_ARG_NONE, &yes, "Do not ask", NULL},
 		{0},
 	};
@@ -85,10 +84,8 @@ int release_run(struct ctl *ctl, int argc, char **argv)
 			1, 1, &argc, &argv);
 	if (r != CTL_OK)
 		return r;
-	if (!ctl_uid_is_valid(uid))
-		return CTL_USAGE;
 
-	if (ctl_find_session(ctl, argv[1], uid, &parameters) < 0 ||
+	if (ctl_find_session(ctl, argv[1], ctl->uid, &parameters) < 0 ||
 	    ctl_call(ctl, "Show", json_copy(parameters), CTL_TIMEOUT_MSEC,
 		     "cannot look at the session", &before) < 0)
 		return CTL_FAILURE;

@@ -295,10 +295,9 @@ static int print_json(const json_t *shown, json_t *mappings)
 
 int show_run(struct ctl *ctl, int argc, char **argv)
 {
-	int64_t uid = -1;
 	gboolean with_mappings = FALSE;
 	const GOptionEntry entries[] = {
-		CTL_OPTION_UID(&uid),
+		CTL_OPTION_UID,
 		{"mappings", 'm', 0, G_OPTION_ARG_NONE, &with_mappings,
 		 "List each DMA mapping as well", NULL},
 		{0},
@@ -310,10 +309,8 @@ int show_run(struct ctl *ctl, int argc, char **argv)
 			&argv);
 	if (r != CTL_OK)
 		return r;
-	if (!ctl_uid_is_valid(uid))
-		return CTL_USAGE;
 
-	if (ctl_find_session(ctl, argv[1], uid, &address) < 0 ||
+	if (ctl_find_session(ctl, argv[1], ctl->uid, &address) < 0 ||
 	    ctl_call(ctl, "Show", json_copy(address), CTL_TIMEOUT_MSEC, "cannot show the session",
 		     &shown) < 0)
 		return CTL_FAILURE;

@@ -159,3 +159,22 @@ class Unreachable(unittest.TestCase):
             self.assertTrue("PATH is empty" in run.err or "1 to 107 bytes" in run.err, run)
         with self.assertRaises(BlockingIOError):
             abstract.accept()
+
+
+class Options(unittest.TestCase):
+    def test_help_is_plain_text_in_every_locale(self):
+        for locale in ("C", "C.UTF-8"):
+            for words in ((), ("list",), ("show",), ("monitor",), ("release",), ("check",)):
+                run = Done(CTL, *words, "--help", env={"LC_ALL": locale})
+                self.assertEqual((run.status, run.err), (OK, ""), run)
+                self.assertIn(" ".join(["vfio-cprctl [OPTION...]", *words]), run.out)
+                self.assertTrue(run.out.isascii() and "?" not in run.out, run)
+
+    def test_a_user_is_given_by_name_or_number_and_no_other_is_taken(self):
+        for user in ("nosuchuser", "", "-1", "+1", "0x0", str(2**32 - 1), str(2**32), "1 "):
+            run = ctl("/nonexistent", "show", "--uid", user, "vm")
+            self.assertEqual(run.status, USAGE, run)
+            self.assertIn(f"there is no user '{user}'", run.err)
+        for user in ("root", "0", str(2**32 - 2)):
+            run = ctl("/nonexistent", "show", "--uid", user, "vm")
+            self.assertIn("cannot connect", run.err)
