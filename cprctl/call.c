@@ -4,7 +4,6 @@
  * say themselves what, why and what to do; those of the connection are put into words here.
  */
 #include <errno.h>
-#include <unistd.h>
 
 #include "client/refusal.h"
 #include "cprctl/cprctl.h"
@@ -27,7 +26,22 @@ int ctl_connect(struct ctl *ctl, bool quiet)
 	return r;
 }
 
-void ctl_call_failed(const struct ctl *ctl, const char *what, int r, const struct call_error *error)
+int ctl_status_of(int r)
+{
+	switch (r) {
+	case -ENOENT:
+	case -ECONNREFUSED:
+	case -EAGAIN:
+	case -ECONNRESET:
+	case -EPIPE:
+	case -ETIMEDOUT:
+		return CTL_NO_DAEMON;
+	default:
+		return CTL_FAILURE;
+	}
+}
+
+int ctl_call_failed(const struct ctl *ctl, const char *what, int r, const struct call_error *error)
 {
 	if (error->message && *error->message)
 		ctl_error("%s: %s", what, error->message);
@@ -47,6 +61,10 @@ void ctl_call_failed(const struct ctl *ctl, const char *what, int r, const struc
 			  what, ctl->socket, VFIO_CPRD_VERSION);
 	else
 		ctl_error("%s: %s", what, g_strerror(-r));
+
+	if (g_str_equal(error->name, "NoSuchSession"))
+		return CTL_NO_SESSION;
+	return error->name[0] ? CTL_FAILURE : ctl_status_of(r);
 }
 
 int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, int timeout_msec,
@@ -59,55 +77,9 @@ int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, int timeou
 	r = ctl_connect(ctl, false);
 	if (r < 0) {
 		json_decref(parameters);
-		return r;
+		return ctl_status_of(r);
 	}
 	r = connection_call(ctl->connection, full, parameters, NULL, 0, timeout_msec, ret_answer,
 			    NULL, &error);
-	if (r < 0)
-		ctl_call_failed(ctl, what, r, &error);
-	return r;
-}
-
-static int none_or_several(const char *name, const char *uids, size_t found)
-{
-	if (!found) {
-		ctl_error("there is no session %s that you may see: 'vfio-cprctl list' shows those "
-			  "there are; other users' are shown to root",
-			  name);
-		return -ENOENT;
-	}
-	ctl_error("several users have a session %s: say whose with --uid, one of %s", name, uids);
-	return -ENOTUNIQ;
-}
-
-int ctl_find_session(struct ctl *ctl, const char *name, int64_t uid, json_t **ret_parameters)
-{
-	g_autoptr(GString) uids = g_string_new(NULL);
-	json_auto_t *parameters = json_pack("{s:s}", "name", name);
-	json_auto_t *answer = NULL;
-	json_t *session;
-	size_t i, found = 0;
-	int r;
-
-	if (uid < 0) {
-		r = ctl_call(ctl, "List", NULL, CTL_TIMEOUT_MSEC, "cannot look the session up",
-			     &answer);
-		if (r < 0)
-			return r;
-		json_array_foreach(json_object_get(answer, "sessions"), i, session)
-		{
-			if (!g_str_equal(output_string(session, "name"), name))
-				continue;
-			uid = output_int(session, "uid");
-			g_string_append_printf(uids, "%s%" PRId64, found++ ? ", " : "", uid);
-		}
-		if (found != 1)
-			return none_or_several(name, uids->str, found);
-	}
-
-	/* To name oneself is left out: the parameter is there for root. */
-	if (uid != geteuid())
-		json_object_set_new(parameters, "uid", json_integer(uid));
-	*ret_parameters = g_steal_pointer(&parameters);
-	return 0;
+	return r < 0 ? ctl_call_failed(ctl, what, r, &error) : CTL_OK;
 }

@@ -18,8 +18,10 @@
 
 enum ctl_exit {
 	CTL_OK = 0,
-	CTL_FAILURE = 1, /* what was asked for did not happen; stderr says why */
-	CTL_USAGE = 2,	 /* the command line makes no sense */
+	CTL_FAILURE = 1,    /* what was asked for did not happen; stderr says why */
+	CTL_USAGE = 2,	    /* the command line makes no sense */
+	CTL_NO_SESSION = 3, /* there is no such session, or none that the caller may see */
+	CTL_NO_DAEMON = 4,  /* no daemon answers at the socket */
 };
 
 struct ctl {
@@ -59,24 +61,29 @@ gboolean ctl_set_uid(const char *name, const char *value, gpointer data, GError 
 /* Connects if need be. -errno, with a sentence on stderr unless quiet. */
 int ctl_connect(struct ctl *ctl, bool quiet);
 
+/* The exit status where no answer came for that -errno: no daemon, or something in the way. */
+int ctl_status_of(int r);
+
 /*
  * Calls a method of io.vfiocpr.Session and waits at most timeout_msec. parameters is consumed.
- * -errno, with a sentence on stderr that begins with what ("cannot list the sessions").
+ * CTL_OK, or the exit status of the failure, with a sentence on stderr that begins with what
+ * ("cannot list the sessions").
  */
 int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, int timeout_msec,
 	     const char *what, json_t **ret_answer);
 
 #define CTL_TIMEOUT_MSEC 30000
 
-/* Says on stderr that a call failed, and why, by what connection.h told. */
-void ctl_call_failed(const struct ctl *ctl, const char *what, int r,
-		     const struct call_error *error);
+/* Says on stderr that a call failed, and why, by what connection.h told. The exit status of it. */
+int ctl_call_failed(const struct ctl *ctl, const char *what, int r, const struct call_error *error);
+
+/* find.c */
 
 /*
- * The parameters {name, uid} that address a session. Without a uid (-1): the one session of that
- * name which the caller may see. -errno, with a sentence on stderr if there is none, or several.
+ * The parameters {name, uid} of the one session that text means: of that name and, if ctl->uid is
+ * given, that owner. CTL_OK, or an exit status with a sentence on stderr if there is none or several.
  */
-int ctl_find_session(struct ctl *ctl, const char *name, int64_t uid, json_t **ret_parameters);
+int ctl_find_session(struct ctl *ctl, const char *text, json_t **ret_parameters);
 
 /* The verbs */
 

@@ -84,7 +84,7 @@ static void warn_of_daemon(struct ctl *ctl)
 	const char *warning;
 
 	if (ctl_call(ctl, "Status", NULL, CTL_TIMEOUT_MSEC, "cannot ask for the daemon's status",
-		     &status) < 0)
+		     &status) != CTL_OK)
 		return;
 	warning = output_string(status, "warning");
 	if (!json_is_false(json_object_get(status, "survivesRestart")) && !*warning)
@@ -107,8 +107,9 @@ int list_run(struct ctl *ctl, int argc, char **argv)
 	if (r != CTL_OK)
 		return r;
 
-	if (ctl_call(ctl, "List", NULL, CTL_TIMEOUT_MSEC, "cannot list the sessions", &answer) < 0)
-		return CTL_FAILURE;
+	r = ctl_call(ctl, "List", NULL, CTL_TIMEOUT_MSEC, "cannot list the sessions", &answer);
+	if (r != CTL_OK)
+		return r;
 	sessions = sorted(json_object_get(answer, "sessions"));
 
 	if (ctl->json)

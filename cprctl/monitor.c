@@ -140,16 +140,16 @@ int monitor_run(struct ctl *ctl, int argc, char **argv)
 		json_object_set_new(parameters, "name", json_string(argv[1]));
 		json_object_set_new(parameters, "uid", json_integer(ctl->uid));
 	}
-	if (ctl_connect(ctl, false) < 0) {
+	r = ctl_connect(ctl, false);
+	if (r < 0) {
 		json_decref(parameters);
-		return CTL_FAILURE;
+		return ctl_status_of(r);
 	}
 	r = connection_call_more(ctl->connection, CTL_INTERFACE "Monitor", parameters);
 	if (r < 0) {
 		auto_call_error none = {0};
 
-		ctl_call_failed(ctl, "cannot monitor", r, &none);
-		return CTL_FAILURE;
+		return ctl_call_failed(ctl, "cannot monitor", r, &none);
 	}
 	return watch(ctl, argc > 1 ? argv[1] : NULL);
 }

@@ -85,10 +85,12 @@ int release_run(struct ctl *ctl, int argc, char **argv)
 	if (r != CTL_OK)
 		return r;
 
-	if (ctl_find_session(ctl, argv[1], ctl->uid, &parameters) < 0 ||
-	    ctl_call(ctl, "Show", json_copy(parameters), CTL_TIMEOUT_MSEC,
-		     "cannot look at the session", &before) < 0)
-		return CTL_FAILURE;
+	r = ctl_find_session(ctl, argv[1], &parameters);
+	if (r == CTL_OK)
+		r = ctl_call(ctl, "Show", json_copy(parameters), CTL_TIMEOUT_MSEC,
+			     "cannot look at the session", &before);
+	if (r != CTL_OK)
+		return r;
 	session = json_object_get(before, "session");
 
 	if (!yes && isatty(STDIN_FILENO)) {
@@ -100,8 +102,9 @@ int release_run(struct ctl *ctl, int argc, char **argv)
 	}
 
 	/* No limit: it answers when all is closed, and the reset of a device can take seconds. */
-	if (ctl_call(ctl, "Release", json_copy(parameters), -1, "cannot release the session",
-		     &answer) < 0)
-		return CTL_FAILURE;
+	r = ctl_call(ctl, "Release", json_copy(parameters), -1, "cannot release the session",
+		     &answer);
+	if (r != CTL_OK)
+		return r;
 	return tell(ctl, session) < 0 ? CTL_FAILURE : CTL_OK;
 }

@@ -237,7 +237,7 @@ static void print_mappings(const struct ctl *ctl, const json_t *mappings)
 		puts("No mappings.");
 }
 
-/* All mappings of all address spaces, each with its space's name. -errno, said on stderr. */
+/* All mappings of all address spaces, each with its space's name. An exit status. */
 static int get_mappings(struct ctl *ctl, const json_t *address, const json_t *spaces,
 			json_t **ret_mappings)
 {
@@ -260,7 +260,7 @@ static int get_mappings(struct ctl *ctl, const json_t *address, const json_t *sp
 			json_object_set_new(parameters, "cursor", json_integer(cursor));
 			r = ctl_call(ctl, "Mappings", parameters, CTL_TIMEOUT_MSEC,
 				     "cannot get the mappings", &answer);
-			if (r < 0)
+			if (r != CTL_OK)
 				return r;
 			json_array_foreach(json_object_get(answer, "mappings"), j, mapping)
 			{
@@ -274,7 +274,7 @@ static int get_mappings(struct ctl *ctl, const json_t *address, const json_t *sp
 		} while (next > cursor);
 	}
 	*ret_mappings = g_steal_pointer(&all);
-	return 0;
+	return CTL_OK;
 }
 
 static int print_json(const json_t *shown, json_t *mappings)
@@ -310,13 +310,14 @@ int show_run(struct ctl *ctl, int argc, char **argv)
 	if (r != CTL_OK)
 		return r;
 
-	if (ctl_find_session(ctl, argv[1], ctl->uid, &address) < 0 ||
-	    ctl_call(ctl, "Show", json_copy(address), CTL_TIMEOUT_MSEC, "cannot show the session",
-		     &shown) < 0)
-		return CTL_FAILURE;
-	if (with_mappings &&
-	    get_mappings(ctl, address, json_object_get(shown, "spaces"), &mappings) < 0)
-		return CTL_FAILURE;
+	r = ctl_find_session(ctl, argv[1], &address);
+	if (r == CTL_OK)
+		r = ctl_call(ctl, "Show", json_copy(address), CTL_TIMEOUT_MSEC,
+			     "cannot show the session", &shown);
+	if (r == CTL_OK && with_mappings)
+		r = get_mappings(ctl, address, json_object_get(shown, "spaces"), &mappings);
+	if (r != CTL_OK)
+		return r;
 
 	if (ctl->json)
 		return print_json(shown, mappings) < 0 ? CTL_FAILURE : CTL_OK;

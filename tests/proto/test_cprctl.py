@@ -8,7 +8,8 @@ import sys
 import tempfile
 import unittest
 
-from cpr import BUILD, NOBODY
+import cpr
+from cpr import BUILD, NOBODY, DaemonTest, describe
 
 CTL = os.path.join(BUILD, "vfio-cprctl")
 EDU = os.path.join(BUILD, "edu")
@@ -57,7 +58,7 @@ class Unreachable(unittest.TestCase):
         listener.listen(1)
         return listener
 
-    def assertTold(self, *sentences, path=None, absent=(), **options):
+    def assertTold(self, *sentences, path=None, absent=(), status=NO_DAEMON, **options):
         path = self.path if path is None else path
         for run in (
             ctl(path, "list", **options),
@@ -67,7 +68,8 @@ class Unreachable(unittest.TestCase):
                 self.assertIn(sentence, run.err, run)
             for sentence in absent:
                 self.assertNotIn(sentence, run.err, run)
-            self.assertNotEqual(run.status, 0)
+            # Of the example, that is its 2 for anything.
+            self.assertEqual(run.status, 2 if run.err.startswith("edu") else status, run)
 
     def test_a_socket_that_was_never_made_is_to_be_started(self):
         self.assertTold("there is no such socket", "start vfio-cprd on it", absent=["deleted"])
@@ -108,12 +110,19 @@ class Unreachable(unittest.TestCase):
         self.assertTold(
             "this user may not write to it (it is user 0's and group 0's, mode 0660)",
             "SocketGroup=",
+            status=FAILURE,
             user=NOBODY,
             group=NOBODY,
             extra_groups=[],
         )
         os.chmod(self.directory.name, 0o700)
-        self.assertTold("may not search its directory", user=NOBODY, group=NOBODY, extra_groups=[])
+        self.assertTold(
+            "may not search its directory",
+            status=FAILURE,
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+        )
 
     @ROOT_ONLY
     def test_the_shipped_sockets_remedies_are_systemctls(self):
@@ -178,3 +187,50 @@ class Options(unittest.TestCase):
         for user in ("root", "0", str(2**32 - 2)):
             run = ctl("/nonexistent", "show", "--uid", user, "vm")
             self.assertIn("cannot connect", run.err)
+
+
+class Statuses(DaemonTest):
+    """What a script learns from the exit status, of each verb."""
+
+    options = ("--mode", "0666")
+
+    def store(self, name, uid=None):
+        """A holder with a session that holds something."""
+        holder = self.holder(uid)
+        holder.attach(name)
+        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        return holder
+
+    def test_no_such_session_is_3_and_no_daemon_4(self):
+        for verb in ("show", "release"):
+            run = ctl(self.daemon, verb, "nosuch")
+            self.assertEqual(run.status, NO_SESSION, run)
+            self.assertIn("there is no session nosuch", run.err)
+        self.assertEqual(ctl(self.daemon, "list").status, OK)
+        for words in (("list",), ("show", "vm"), ("release", "vm"), ("monitor",)):
+            run = ctl("/nonexistent/socket", *words)
+            self.assertEqual(run.status, NO_DAEMON, run)
+
+    def test_who_accepts_and_never_answers_is_no_daemon(self):
+        path = os.path.join(self.daemon.directory, "deaf")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            run = subprocess.Popen([CTL, "--socket", path, "list"], stderr=subprocess.PIPE, text=True)
+            listener.accept()[0].close()
+            self.assertIn("closed the connection before it answered", run.communicate()[1])
+            self.assertEqual(run.returncode, NO_DAEMON)
+
+    @ROOT_ONLY
+    def test_sessions_of_one_name_are_told_apart_by_their_owner(self):
+        self.store("vm")
+        self.store("vm", uid=NOBODY)
+        for verb in ("show", "release"):
+            run = ctl(self.daemon, verb, "vm")
+            self.assertEqual(run.status, FAILURE, run)
+            self.assertIn("say whose with --uid", run.err)
+            self.assertEqual(ctl(self.daemon, verb, "vm", "--uid", "1").status, NO_SESSION)
+        for user in ("root", "nobody", "0", str(NOBODY)):
+            run = ctl(self.daemon, "show", "vm", "--uid", user)
+            self.assertEqual(run.status, OK, run)
+            self.assertIn("(uid 0)" if user in ("root", "0") else f"(uid {NOBODY})", run.out)
