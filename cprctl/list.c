@@ -9,6 +9,8 @@
 #include "cprctl/output.h"
 #include "cprctl/session.h"
 
+#define DEVICES_MAX 2 /* so that a line fits into 100 columns */
+
 static int compare(gconstpointer a, gconstpointer b)
 {
 	const json_t *left = *(json_t *const *)a, *right = *(json_t *const *)b;
@@ -50,9 +52,9 @@ static int print_json(const json_t *sessions)
 
 static void print_table(const struct ctl *ctl, const json_t *sessions)
 {
-	static const char *const headings[] = {"NAME",	  "UID",      "STATE",	 "HOLDER",
-					       "OBJECTS", "MAPPINGS", "PENDING", "AGE"};
-	auto_columns *columns = columns_new("lrllrrrr", headings);
+	static const char *const headings[] = {"NAME", "UID",	 "STATE",  "SINCE",
+					       "UNIT", "HOLDER", "DEVICES"};
+	auto_columns *columns = columns_new("lrlrlrl", headings);
 	json_t *session;
 	size_t i;
 
@@ -64,16 +66,19 @@ static void print_table(const struct ctl *ctl, const json_t *sessions)
 	json_array_foreach(sessions, i, session)
 	{
 		g_autofree char *age = output_age(output_int(session, "ageUsec"));
-		g_autofree char *holder = session_holder(session);
+		g_autofree char *devices = session_devices_text(session, DEVICES_MAX, ",");
+		int64_t pid = output_int(json_object_get(session, "holder"), "pid");
 
 		columns_add(columns, output_string(session, "name"));
 		columns_addf(columns, "%" PRId64, output_int(session, "uid"));
 		columns_add(columns, output_string(session, "state"));
-		columns_add(columns, holder);
-		columns_addf(columns, "%" PRId64, session_count(session));
-		columns_addf(columns, "%" PRId64, output_int(session, "mappings"));
-		columns_addf(columns, "%" PRId64, output_int(session, "pendingInterrupts"));
-		columns_add(columns, age);
+		columns_addf(columns, "%s ago", age);
+		columns_add(columns, session_unit(session));
+		if (pid)
+			columns_addf(columns, "%" PRId64, pid);
+		else
+			columns_add(columns, "-");
+		columns_add(columns, devices);
 	}
 	columns_print(columns, ctl->legend, "");
 }

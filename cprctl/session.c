@@ -32,6 +32,13 @@ json_t *session_json(const json_t *session)
 	else if (!json_object_get(holder, "unit"))
 		json_object_set_new(holder, "unit", json_null());
 
+	json_object_set_new(told, "unit",
+			    *session_unit(session) ? json_string(session_unit(session))
+						   : json_null());
+	if (!json_is_array(json_object_get(told, "devices")))
+		json_object_set_new(told, "devices",
+				    session_hides_devices(session) ? json_null() : json_array());
+
 	/* sd-varlink and others leave a 0 out when it is the default. */
 	for (i = 0; i < G_N_ELEMENTS(integers); i++)
 		if (!json_is_integer(json_object_get(told, integers[i])))
@@ -81,6 +88,48 @@ char *session_objects(const json_t *session)
 			g_string_append_printf(text, "%s%s", text->len ? ", " : "", count);
 	}
 	return g_strdup(text->len ? text->str : "nothing");
+}
+
+const char *session_unit(const json_t *session)
+{
+	const char *unit = output_string(session, "unit");
+
+	return *unit ? unit : output_string(json_object_get(session, "holder"), "unit");
+}
+
+bool session_hides_devices(const json_t *session)
+{
+	return !json_is_array(json_object_get(session, "devices")) &&
+	       session_count_kind(session, "device") > 0;
+}
+
+bool session_has_device(const json_t *session, const char *address)
+{
+	json_t *device;
+	size_t i;
+
+	json_array_foreach(json_object_get(session, "devices"), i, device)
+	{
+		if (g_strcmp0(json_string_value(device), address) == 0)
+			return true;
+	}
+	return false;
+}
+
+char *session_devices_text(const json_t *session, size_t max, const char *separator)
+{
+	const json_t *devices = json_object_get(session, "devices");
+	g_autoptr(GString) text = g_string_new(session_hides_devices(session) ? "?" : "");
+	size_t n = json_array_size(devices);
+
+	for (size_t i = 0; i < MIN(n, max); i++) {
+		const char *address = json_string_value(json_array_get(devices, i));
+
+		g_string_append_printf(text, "%s%s", i ? separator : "", address ? address : "?");
+	}
+	if (n > max)
+		g_string_append_printf(text, "%s+%zu", separator, n - max);
+	return g_strdup(text->str);
 }
 
 char *session_holder(const json_t *session)

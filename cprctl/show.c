@@ -202,13 +202,20 @@ static void print_session(const json_t *session)
 	g_autofree char *objects = session_objects(session);
 	g_autofree char *name = output_escape(output_string(session, "name"));
 	g_autofree char *state = output_escape(output_string(session, "state"));
-	g_autofree char *holder = session_holder(session);
-	g_autofree char *safe =
-		output_escape(json_is_object(json_object_get(session, "holder")) ? holder : "none");
+	g_autofree char *unit = output_escape(session_unit(session));
+	g_autofree char *addresses = session_devices_text(session, SIZE_MAX, ", ");
+	g_autofree char *devices = output_escape(addresses);
+	int64_t pid = output_int(json_object_get(session, "holder"), "pid");
 
 	printf("%s (uid %" PRId64 ")\n", name, output_int(session, "uid"));
 	printf("     State: %s for %s\n", state, age);
-	printf("    Holder: %s\n", safe);
+	if (pid)
+		printf("    Holder: %" PRId64 "\n", pid);
+	else
+		puts("    Holder: none");
+	printf("      Unit: %s%s\n", *unit ? unit : "none",
+	       *unit && !pid ? " (of its last holder)" : "");
+	printf("   Devices: %s\n", *devices ? devices : "none");
 	printf("      Held: %s\n", objects);
 	printf("  Mappings: %" PRId64 "\n", output_int(session, "mappings"));
 	printf("   Pending: %" PRId64 " interrupts\n", output_int(session, "pendingInterrupts"));

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """vfio-cprctl as scripts and operators use it: exit statuses, sentences, tables and JSON."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 import cpr
@@ -40,6 +43,160 @@ class Done:
 
 def ctl(where, *words, **options):
     return Done(CTL, "--socket", getattr(where, "path", where), *words, **options)
+
+
+class Stub:
+    """A daemon that says what it is told to: of devices, which no test without VFIO can store. answers:
+    method -> parameters of the answer, an (error, parameters), or a function of the call's parameters."""
+
+    def __init__(self, **answers):
+        self.answers, self.calls = answers, []
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = os.path.join(self.directory.name, "socket")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.directory.cleanup()
+
+    def accept(self):
+        while True:
+            try:
+                connection = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=[connection], daemon=True).start()
+
+    def serve(self, connection):
+        with connection, connection.makefile("rb") as stream:
+            buffer = b""
+            while byte := stream.read(1):
+                if byte != b"\0":
+                    buffer += byte
+                    continue
+                call, buffer = json.loads(buffer), b""
+                method, parameters = call["method"].rpartition(".")[2], call.get("parameters", {})
+                self.calls.append((method, parameters))
+                answer = self.answers[method]
+                if callable(answer):
+                    answer = answer(parameters)
+                if isinstance(answer, tuple):
+                    message = {"error": answer[0], "parameters": answer[1]}
+                else:
+                    message = {"parameters": answer, "continues": bool(call.get("more"))}
+                connection.sendall(json.dumps(message).encode() + b"\0")
+
+
+def info(name, uid=0, state="active", pid=None, unit=None, devices=None, age=192_000_000, **more):
+    """A SessionInfo. devices: a list, or the number that a daemon of before 0.2.0 tells."""
+    hidden = isinstance(devices, int)
+    count = devices if hidden else len(devices or [])
+    told = {
+        "name": name,
+        "uid": uid,
+        "state": state,
+        "holder": {"pid": pid, "unit": unit} if pid else None,
+        "objects": [{"kind": "device", "count": count}] if count else [],
+        "mappings": 3,
+        "pendingInterrupts": 7,
+        "ageUsec": age,
+    }
+    if not hidden:
+        told.update(unit=unit, devices=devices)
+    return {**told, **more}
+
+
+class StubTest(unittest.TestCase):
+    def stub(self, *sessions, **answers):
+        status = {"version": "0.2.0", "survivesRestart": True}
+        shown = {"objects": [], "spaces": [], "pending": []}
+
+        def show(parameters):
+            return {**shown, "session": self.find(sessions, **parameters)}
+
+        answers = {"List": {"sessions": sessions}, "Status": status, "Show": show, **answers}
+        stub = Stub(**answers)
+        self.addCleanup(stub.close)
+        return stub
+
+    @staticmethod
+    def find(sessions, name, uid):
+        return next(s for s in sessions if (s["name"], s["uid"]) == (name, uid))
+
+
+BDF = [f"0000:3b:00.{function}" for function in range(5)]
+
+
+class Views(StubTest):
+    """What list and show tell of a session."""
+
+    def test_a_table_with_ordinary_names_fits_into_100_columns(self):
+        stub = self.stub(
+            info("web1", pid=1234567, unit="vm@web1.service", devices=BDF),
+            info("db1", state="orphaned", unit="vm@db1.service", devices=BDF[:2], age=93784_000_000),
+            info("bare", uid=NOBODY, pid=77),
+        )
+        run = ctl(stub, "list")
+        self.assertEqual((run.status, run.err), (OK, ""), run)
+        table = [re.split("  +", line) for line in run.out.splitlines()]
+        self.assertEqual(
+            table[0], ["NAME", "UID", "STATE", "SINCE", "UNIT", "HOLDER", "DEVICES"]
+        )
+        two = "0000:3b:00.0,0000:3b:00.1"
+        rows = [["bare", "65534", "active", "3min 12s ago", "-", "77", "-"]]
+        rows += [["db1", "0", "orphaned", "1d 2h ago", "vm@db1.service", "-", two]]
+        rows += [["web1", "0", "active", "3min 12s ago", "vm@web1.service", "1234567", two + ",+3"]]
+        self.assertEqual(table[1:], rows)
+        self.assertLessEqual(max(map(len, run.out.splitlines())), 100, run.out)
+        self.assertEqual(
+            [line.split()[0] for line in ctl(stub, "--no-legend", "list").out.splitlines()],
+            ["bare", "db1", "web1"],
+        )
+
+    def test_json_has_the_unit_and_the_devices(self):
+        stub = self.stub(
+            info("a", pid=1, unit="a.service", devices=BDF[:1]),
+            info("b", state="orphaned", unit="b.service", devices=BDF),
+            info("c", pid=3),
+        )
+        told = json.loads(ctl(stub, "--json", "list").out)
+        self.assertEqual([one["unit"] for one in told], ["a.service", "b.service", None])
+        self.assertEqual([one["devices"] for one in told], [BDF[:1], BDF, []])
+        self.assertEqual(told[0]["holder"], {"pid": 1, "unit": "a.service"})
+        self.assertEqual(json.loads(ctl(stub, "-j", "show", "b").out)["session"], told[1])
+
+    def test_what_an_older_daemon_does_not_tell_is_not_taken_for_nothing(self):
+        """What a daemon of before 0.2.0 does not tell is unknown, and not none."""
+        stub = self.stub(info("a", pid=1, unit="a.service", devices=2), info("b", pid=2, devices=0))
+        told = json.loads(ctl(stub, "--json", "list").out)
+        self.assertEqual([one["devices"] for one in told], [None, []])
+        self.assertEqual([one["unit"] for one in told], ["a.service", None])
+        rows = [line.split() for line in ctl(stub, "list", "--no-legend").out.splitlines()]
+        self.assertEqual([row[-1] for row in rows], ["?", "-"])
+        self.assertIn("Devices: ?", ctl(stub, "show", "a").out)
+
+    def test_show_tells_unit_and_devices_first(self):
+        stub = self.stub(
+            info("a", pid=12, unit="a.service", devices=BDF),
+            info("b", state="orphaned", unit="b.service"),
+        )
+        shown = ctl(stub, "show", "a").out
+        for line in ("Holder: 12", "Unit: a.service", f"Devices: {', '.join(BDF)}"):
+            self.assertIn(line + "\n", shown)
+        shown = ctl(stub, "show", "b").out
+        for line in ("Holder: none", "Unit: b.service (of its last holder)", "Devices: none"):
+            self.assertIn(line + "\n", shown)
+
+    def test_nothing_that_a_daemon_tells_can_move_the_cursor(self):
+        stub = self.stub(info("a", pid=1, unit="\x1b[2J", devices=["\x1b[2J"]))
+        for words in (("list",), ("show", "a"), ("list", "--json")):
+            run = ctl(stub, *words)
+            self.assertEqual(run.status, OK)
+            self.assertNotIn("\x1b", run.out + run.err)
 
 
 class Unreachable(unittest.TestCase):
