@@ -80,8 +80,9 @@ int ctl_call_failed(const struct ctl *ctl, const char *what, int r, const struct
 /* find.c */
 
 /*
- * The parameters {name, uid} of the one session that text means: of that name and, if ctl->uid is
- * given, that owner. CTL_OK, or an exit status with a sentence on stderr if there is none or several.
+ * The parameters {name, uid} of the one session that text means: of that name or, if there is none
+ * and text is a PCI address, that holds that device; and of that owner, if ctl->uid is given. CTL_OK,
+ * or an exit status with a sentence on stderr if there is none or several.
  */
 int ctl_find_session(struct ctl *ctl, const char *text, json_t **ret_parameters);
 

@@ -27,6 +27,7 @@ static const char verbs_help[] =
 	"  release NAME       End a session: close all it holds (resets its devices)\n"
 	"  check [DEVICE...]  Whether this host, and these devices, can be handed over\n"
 	"\n"
+	"A session's NAME may be the PCI address of a device that it holds.\n"
 	"'vfio-cprctl VERB --help' shows a verb's options. See vfio-cprctl(1).";
 
 static int run_verb(struct ctl *ctl, int argc, char **argv)

@@ -199,6 +199,62 @@ class Views(StubTest):
             self.assertNotIn("\x1b", run.out + run.err)
 
 
+class Addresses(StubTest):
+    """A PCI address where a session's name is taken."""
+
+    def address_stub(self, **answers):
+        return self.stub(
+            info("web1", pid=1, devices=BDF[:2]),
+            info("db1", uid=7, state="orphaned", devices=BDF[2:3]),
+            info(BDF[2], uid=8),
+            info(BDF[4], uid=9),
+            info("named", uid=9, devices=BDF[4:]),
+            Release={},
+            **answers,
+        )
+
+    def test_a_device_means_the_session_that_holds_it(self):
+        stub = self.address_stub()
+        for text in ("3b:00.1", "3B:00.1", BDF[1], BDF[1].upper()):
+            run = ctl(stub, "show", text)
+            self.assertEqual(run.status, OK, run)
+            self.assertIn("web1 (uid 0)", run.out)
+        run = ctl(stub, "release", "3b:00.2", "--uid=7")
+        self.assertEqual(run.status, OK, run)
+        self.assertIn("Released session db1 of uid 7", run.out)
+        self.assertEqual([p["name"] for m, p in stub.calls if m == "Release"], ["db1"])
+
+    def test_a_session_of_that_very_name_comes_first(self):
+        stub = self.address_stub()
+        self.assertIn(f"{BDF[2]} (uid 8)", ctl(stub, "show", BDF[2]).out)
+        self.assertIn("db1 (uid 7)", ctl(stub, "show", "3b:00.2").out)
+        self.assertIn("db1 (uid 7)", ctl(stub, "show", BDF[2], "--uid=7").out)
+        self.assertIn("named (uid 9)", ctl(stub, "show", "3b:00.4").out)
+
+    def test_a_device_that_nobody_holds_is_no_session(self):
+        stub = self.address_stub()
+        for verb in ("show", "release"):
+            for words in (("3b:00.3",), ("3b:00.1", "--uid=7")):
+                run = ctl(stub, verb, *words)
+                self.assertEqual(run.status, NO_SESSION, run)
+                self.assertIn("no session that you may see holds device 0000:3b:00.", run.err)
+                self.assertEqual(run.out, "")
+
+    def test_a_device_of_several_sessions_means_none_of_them(self):
+        stub = self.stub(info("a", uid=1, devices=BDF[:1]), info("b", uid=2, devices=BDF[:1]))
+        run = ctl(stub, "show", "3b:00.0")
+        self.assertEqual(run.status, FAILURE, run)
+        self.assertIn("several sessions hold device 0000:3b:00.0", run.err)
+        self.assertIn("a of 1, b of 2", run.err)
+        self.assertIn("b (uid 2)", ctl(stub, "show", "3b:00.0", "--uid=2").out)
+
+    def test_an_older_daemon_that_tells_no_devices_is_no_proof_that_nobody_holds_one(self):
+        stub = self.stub(info("a", devices=1))
+        run = ctl(stub, "show", "3b:00.0")
+        self.assertEqual(run.status, FAILURE, run)
+        self.assertIn("systemctl restart vfio-cprd", run.err)
+
+
 class Unreachable(unittest.TestCase):
     """A socket that nobody answers at: why, and what helps, from the tool and from the library."""
 
