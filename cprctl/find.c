@@ -43,10 +43,11 @@ static int tell_none(const json_t *sessions, const char *text, const char *addre
 		if (!session_hides_devices(session))
 			continue;
 		ctl_error(
-			"this vfio-cprd does not tell which session holds device %s, it is an "
-			"older one: 'systemctl restart vfio-cprd' makes it a new one and keeps all "
-			"sessions; until then name the session",
-			address);
+			"it cannot be told which session holds device %s: of session %s the "
+			"devices are not known. If vfio-cprd is of before 0.2.0, 'systemctl restart "
+			"vfio-cprd' makes it the new one and keeps all sessions; else name the "
+			"session",
+			address, output_string(session, "name"));
 		return CTL_FAILURE;
 	}
 	ctl_error("no session that you may see holds device %s: 'vfio-cprctl list' shows those "

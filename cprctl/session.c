@@ -99,8 +99,10 @@ const char *session_unit(const json_t *session)
 
 bool session_hides_devices(const json_t *session)
 {
-	return !json_is_array(json_object_get(session, "devices")) &&
-	       session_count_kind(session, "device") > 0;
+	if (json_is_array(json_object_get(session, "devices")))
+		return false;
+	return session_count_kind(session, "device") > 0 ||
+	       g_str_equal(output_string(session, "state"), "unreadable");
 }
 
 bool session_has_device(const json_t *session, const char *address)

@@ -25,7 +25,7 @@ char *session_objects(const json_t *session);
 /* The systemd unit of its holder or, of an orphan, of its last one; "" if none is known. */
 const char *session_unit(const json_t *session);
 
-/* Whether the daemon tells that it has devices but not which: one of before 0.2.0. */
+/* Whether it may have devices that the daemon does not tell: one of before 0.2.0, or unreadable. */
 bool session_hides_devices(const json_t *session);
 
 bool session_has_device(const json_t *session, const char *address);

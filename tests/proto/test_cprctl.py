@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -233,12 +234,28 @@ class Addresses(StubTest):
 
     def test_a_device_that_nobody_holds_is_no_session(self):
         stub = self.address_stub()
-        for verb in ("show", "release"):
+        for verb in ("show", "release", "monitor"):
             for words in (("3b:00.3",), ("3b:00.1", "--uid=7")):
                 run = ctl(stub, verb, *words)
                 self.assertEqual(run.status, NO_SESSION, run)
                 self.assertIn("no session that you may see holds device 0000:3b:00.", run.err)
                 self.assertEqual(run.out, "")
+
+    def test_monitor_of_a_device_is_of_its_session_alone(self):
+        names = [("web1", 0), ("db1", 7), ("named", 9)]
+        events = [
+            {"event": "present", "name": name, "uid": uid, "state": "active"} for name, uid in names
+        ]
+        stub = self.address_stub(Monitor={"events": events})
+        run = subprocess.Popen(
+            [CTL, "--socket", stub.path, "monitor", "3b:00.2", "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.assertEqual(json.loads(run.stdout.readline())["name"], "db1")
+        run.send_signal(signal.SIGTERM)
+        self.assertEqual((run.communicate()[0], run.returncode), ("", OK))
+        self.assertEqual(stub.calls[-1], ("Monitor", {"name": "db1", "uid": 7}))
 
     def test_a_device_of_several_sessions_means_none_of_them(self):
         stub = self.stub(info("a", uid=1, devices=BDF[:1]), info("b", uid=2, devices=BDF[:1]))
@@ -447,3 +464,38 @@ class Statuses(DaemonTest):
             run = ctl(self.daemon, "show", "vm", "--uid", user)
             self.assertEqual(run.status, OK, run)
             self.assertIn("(uid 0)" if user in ("root", "0") else f"(uid {NOBODY})", run.out)
+
+
+class Monitoring(DaemonTest):
+    """Of a daemon that nobody starts again at once: its socket is gone, too."""
+
+    def test_the_gap_is_marked_whatever_was_in_the_way_meanwhile(self):
+        monitor = subprocess.Popen(
+            [CTL, "--socket", self.daemon.path, "monitor", "vm"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(monitor.communicate)
+        self.addCleanup(monitor.kill)
+        self.assertIn("waiting for one", monitor.stderr.readline())
+        self.holder().attach("vm")
+        self.assertIn("created   vm (uid", monitor.stdout.readline())
+        # First nobody listens, then there is no socket, then no directory.
+        path = self.daemon.path
+        self.daemon.process.kill()
+        self.daemon.process.wait()
+        self.assertIn("vfio-cprd is gone", monitor.stderr.readline())
+        os.unlink(path)
+        self.daemon.kill()
+        os.mkdir(os.path.dirname(path), 0o755)
+        second = subprocess.Popen([cpr.DAEMON, "--socket", path], stderr=subprocess.DEVNULL)
+        self.addCleanup(second.kill)
+        self.daemon = None
+        self.assertIn("vfio-cprd is back", monitor.stderr.readline())
+        self.assertIn("waiting for one", monitor.stderr.readline())
+        self.assertRegex(monitor.stdout.readline(), r"^[-0-9]{10} [:.0-9]{12}  gap       of ")
+        second.terminate()
+        self.assertEqual(second.wait(), 0)
+        self.assertIn("vfio-cprd is gone", monitor.stderr.readline())
+        os.rmdir(os.path.dirname(path))
