@@ -165,10 +165,23 @@ void method_commit(struct peer *peer)
 		keep_state(session); /* with the unit; that may be missed */
 }
 
+/* Asked in the same turn as the release begins: nobody can claim it in between. */
+static bool refuse_living(struct peer *peer, struct session *session)
+{
+	if (session->busy || !session_holder_lives(session))
+		return false;
+	peer_fail(peer, "Busy", EBUSY,
+		  "session %s is held by process %d, which lives, so that it is not released: stop "
+		  "that first, or leave whenDead out",
+		  session->name, (int)session->holder.pid);
+	return true;
+}
+
 void method_release(struct peer *peer)
 {
 	const char *name = NULL;
 	json_t *owner = NULL;
+	int when_dead = false;
 	struct session *session;
 
 	if (peer->call.begun) {
@@ -176,10 +189,11 @@ void method_release(struct peer *peer)
 		peer_reply(peer, json_object(), NULL, 0);
 		return;
 	}
-	if (!method_unpack(peer, "{s?s, s?o !}", "name", &name, "uid", &owner))
+	if (!method_unpack(peer, "{s?s, s?o, s?b !}", "name", &name, "uid", &owner, "whenDead",
+			   &when_dead))
 		return;
 	session = name ? method_find_session(peer, name, owner) : method_held_session(peer);
-	if (!session)
+	if (!session || (when_dead && refuse_living(peer, session)))
 		return;
 	if (!session->busy) {
 		log_notice(session, "session %s is being released by process %d (uid %u)",

@@ -348,6 +348,57 @@ class Session(DaemonTest):
         holder.kill()
         self.assertIdle(2)
 
+    def test_release_when_dead_leaves_a_living_holder_alone(self):
+        holder = self.holder()
+        holder.attach("vm")
+        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        empty = self.holder()
+        empty.attach("empty")
+        client = self.client()
+        for name in ("vm", "empty"):
+            with self.refused("Busy", "lives"):
+                client.call("Release", {"name": name, "whenDead": True})
+            self.assertEqual(client.show(name)["session"]["state"], "active")
+        with self.refused("Busy", f"process {holder.pid}"):
+            holder.call("Release", {"whenDead": True})
+        with self.refused("InvalidParameter"):
+            client.call("Release", {"name": "vm", "whenDead": 1})
+        # Asked for at once with the death, which is noticed first or by that.
+        for name, dead in (("vm", holder), ("empty", empty)):
+            with self.daemon.stopped():
+                dead.kill()
+                client.send("io.vfiocpr.Session.Release", {"name": name, "whenDead": True})
+            try:
+                self.assertEqual(client.receive()[0], {})
+            except VarlinkError as error:
+                # What holds nothing is gone by its holder's death alone.
+                self.assertEqual((error.short, name), ("NoSuchSession", "empty"))
+            self.assertIsNone(self.state(name))
+        self.assertIdle(2)
+
+    def test_release_when_dead_is_of_no_use_to_who_comes_after_a_claim(self):
+        """Of a claim and a release of the dead at once, the session is the claimant's or gone."""
+        for _ in range(20):
+            self.orphan()
+            claimant, client = self.holder(), self.client()
+            claimant.connect()
+            with self.daemon.stopped():
+                claimant.start("call", 0, "Attach", {"name": "vm"})
+                client.send("io.vfiocpr.Session.Release", {"name": "vm", "whenDead": True})
+            start = claimant.finish()[0]["start"]
+            try:
+                client.receive()
+                released = True
+            except VarlinkError as error:
+                self.assertEqual(error.short, "Busy")
+                released = False
+            self.assertEqual(start, "new" if released else "claimed")
+            self.assertEqual(self.client().show("vm")["session"]["holder"]["pid"], claimant.pid)
+            claimant.kill()
+            eventually(lambda: self.state() != "restoring")
+            if self.state():
+                self.client().call("Release", {"name": "vm"})
+
     def test_release_of_a_session_that_is_not_there_is_told(self):
         with self.refused("NoSuchSession", "vfio-cprctl list"):
             self.client().call("Release", {"name": "none"})
