@@ -3,6 +3,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -26,15 +27,14 @@ class Done:
     """What a program printed, and how it ended."""
 
     def __init__(self, *words, env=None, input=None, **options):
+        options |= {} if input is None else {"input": input}
         run = subprocess.run(
             words,
-            stdin=None if input is not None else subprocess.DEVNULL,
-            input=input,
+            **{**({} if "input" in options else {"stdin": subprocess.DEVNULL}), **options},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-            **options,
         )
         self.status, self.out, self.err = run.returncode, run.stdout, run.stderr
 
@@ -499,3 +499,102 @@ class Monitoring(DaemonTest):
         self.assertEqual(second.wait(), 0)
         self.assertIn("vfio-cprd is gone", monitor.stderr.readline())
         os.rmdir(os.path.dirname(path))
+
+
+class Releasing(StubTest):
+    """Who asks for a release that somebody may not want."""
+
+    def assertReleased(self, stub, *expected):
+        self.assertEqual([p for m, p in stub.calls if m == "Release"], list(expected))
+
+    def at_terminal(self, stub, *words, answer=None):
+        """The same with a terminal on stdin, at which answer is typed."""
+        terminal, theirs = pty.openpty()
+        with open(theirs, closefd=True) as stdin, open(terminal, "wb", buffering=0) as keys:
+            if answer is not None:
+                keys.write(answer.encode() + b"\n")
+            return ctl(stub, "release", *words, stdin=stdin)
+
+    def test_a_living_holder_needs_force_where_nobody_can_be_asked(self):
+        stub = self.stub(info("vm", pid=12, unit="vm@1.service", devices=BDF), Release={})
+        for words in (("vm",), ("vm", "--yes"), ("3b:00.0", "-y")):
+            run = ctl(stub, "release", *words)
+            self.assertEqual((run.status, run.out), (FAILURE, ""), run)
+            for word in ("process 12 (vm@1.service)", "--force", "--when-dead"):
+                self.assertIn(word, run.err)
+        self.assertEqual(ctl(stub, "release", "vm", input="y\n").status, FAILURE)
+        self.assertReleased(stub)
+        run = ctl(stub, "release", "vm", "--force")
+        self.assertEqual(run.status, OK, run)
+        self.assertReleased(stub, {"name": "vm", "uid": 0})
+
+    def test_at_a_terminal_the_operator_is_asked_or_has_said_yes(self):
+        stub = self.stub(info("vm", pid=12), Release={})
+        for answer in ("n", "", "maybe"):
+            run = self.at_terminal(stub, "vm", answer=answer)
+            self.assertEqual(run.status, FAILURE, run)
+            self.assertIn("held by process 12", run.err)
+        self.assertReleased(stub)
+        for words, answer in ((("vm",), "y"), (("vm", "--yes"), None), (("vm", "--force"), None)):
+            stub.calls.clear()
+            run = self.at_terminal(stub, *words, answer=answer)
+            self.assertEqual(run.status, OK, run)
+            self.assertReleased(stub, {"name": "vm", "uid": 0})
+
+    def test_what_was_seen_dead_is_released_only_if_it_still_is(self):
+        stub = self.stub(info("vm", state="orphaned"), Release={})
+        for words in ((), ("--yes",), ("--when-dead",)):
+            stub.calls.clear()
+            self.assertEqual(ctl(stub, "release", "vm", *words).status, OK)
+            self.assertReleased(stub, {"name": "vm", "uid": 0, "whenDead": True})
+        stub.calls.clear()
+        self.assertEqual(ctl(stub, "release", "vm", "--force").status, OK)
+        self.assertReleased(stub, {"name": "vm", "uid": 0})
+
+    def test_a_claim_between_the_look_and_the_release_is_no_release(self):
+        busy = ("io.vfiocpr.Session.Busy", {"message": "process 13 lives", "errno": 16})
+        stub = self.stub(info("vm", state="orphaned"), Release=busy)
+        for words, status in (((), FAILURE), (("--yes",), FAILURE), (("--when-dead",), OK)):
+            run = ctl(stub, "release", "vm", *words)
+            self.assertEqual((run.status, run.out), (status, ""), run)
+            self.assertIn("process 13 lives", run.err)
+
+    def test_when_dead_does_nothing_while_a_holder_lives_or_without_a_session(self):
+        gone = ("io.vfiocpr.Session.NoSuchSession", {"message": "it is gone", "errno": 0})
+        stub = self.stub(info("vm", pid=12), info("late", state="orphaned"), Release=gone)
+        for name, why in (("vm", "process 12"), ("none", "no session none"), ("late", "is gone")):
+            run = ctl(stub, "release", "--when-dead", name)
+            self.assertEqual((run.status, run.out), (OK, ""), run)
+            self.assertIn(why, run.err)
+            run = ctl(stub, "--json", "release", "--when-dead", name)
+            self.assertEqual((run.status, json.loads(run.out)), (OK, {"released": None}), run)
+        self.assertEqual(ctl("/nonexistent", "release", "--when-dead", "vm").status, NO_DAEMON)
+        self.assertEqual(ctl(stub, "release", "--when-dead", "--force", "vm").status, USAGE)
+
+    def test_an_older_daemon_cannot_release_only_the_dead(self):
+        def release(parameters):
+            known = set(parameters) <= {"name", "uid"}
+            return {} if known else ("org.varlink.service.InvalidParameter", {"parameter": "x"})
+
+        stub = self.stub(info("vm", state="orphaned"), Release=release)
+        run = ctl(stub, "release", "--when-dead", "vm")
+        self.assertEqual(run.status, FAILURE, run)
+        self.assertIn("systemctl restart vfio-cprd", run.err)
+        self.assertEqual(ctl(stub, "release", "vm").status, OK)
+
+
+class ReleasingForReal(DaemonTest):
+    def test_when_dead_releases_an_orphan_and_keeps_what_lives(self):
+        holder = self.holder()
+        holder.attach("vm")
+        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        run = ctl(self.daemon, "release", "--when-dead", "vm")
+        self.assertEqual(run.status, OK, run)
+        self.assertIn(f"held by process {holder.pid}", run.err)
+        self.assertEqual(ctl(self.daemon, "show", "vm").status, OK)
+        holder.kill()
+        run = ctl(self.daemon, "release", "--when-dead", "vm")
+        self.assertEqual((run.status, run.err), (OK, ""), run)
+        self.assertIn("closed 1 eventfd", run.out)
+        self.assertEqual(ctl(self.daemon, "show", "vm").status, NO_SESSION)
+        self.assertIdle()

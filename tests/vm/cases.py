@@ -95,7 +95,7 @@ class Case:
     def finish(self):
         """Releases what is left, and stops the daemon, which tells its leaks."""
         for one in ctl(self.socket, "list"):
-            ctl(self.socket, "release", one["name"])
+            ctl(self.socket, "release", "--force", one["name"])
         self.daemon.stop()
         self.resets.end()
 
@@ -648,7 +648,7 @@ def daemon_by_hand_dies(case):
     case.restart(vmm)
     case.device_works(vmm, 0x53)
     assert vmm.event(0)["event"] == "none"
-    ctl(case.socket, "release", "vm")
+    ctl(case.socket, "release", "--force", "vm")
     assert vmm.event(5000)["event"] == "released"
     vmm.end()
 

@@ -180,7 +180,7 @@ class Case(vm.Case):
     def finish(self):
         """Releases what is left: nothing may stay in the fd store, and the daemon ends well."""
         for one in ctl(self.socket, "list"):
-            ctl(self.socket, "release", one["name"])
+            ctl(self.socket, "release", "--force", one["name"])
         wait_for("the fd store to be empty", lambda: stored() == 0)
         self.resets.end()
         systemctl("stop", SERVICE)
