@@ -12,7 +12,11 @@
 #include "cprctl/output.h"
 
 static const char *const status_names[] = {
-	[CHECK_OK] = "ok", [CHECK_WARNING] = "warning", [CHECK_BLOCKER] = "blocker"};
+	[CHECK_OK] = "ok",
+	[CHECK_UNKNOWN] = "unknown",
+	[CHECK_WARNING] = "warning",
+	[CHECK_BLOCKER] = "blocker",
+};
 
 static void check_daemon(struct ctl *ctl, Findings *findings)
 {
@@ -52,14 +56,32 @@ static void check_daemon(struct ctl *ctl, Findings *findings)
 			     *warning ? warning : "its own death would lose the sessions");
 }
 
-/* The backends that work on this host. */
-static unsigned int check_host(Findings *findings)
+/* What follows from the findings so far for one backend. */
+static void conclude(Findings *findings, const char *name, unsigned int backend,
+		     struct verdict verdict)
+{
+	bool other = (verdict.good | verdict.doubt) & ~backend;
+
+	if (verdict.good & backend)
+		findings_add(findings, "backend", name, CHECK_OK, 0, NULL,
+			     "can hand devices over on this host");
+	else if (verdict.doubt & backend)
+		findings_add(findings, "backend", name, CHECK_UNKNOWN, backend,
+			     "See the findings above",
+			     "may or may not work on this host: not all was looked into");
+	else
+		findings_add(findings, "backend", name, other ? CHECK_WARNING : CHECK_BLOCKER,
+			     backend, "See the findings above", "does not work on this host%s",
+			     verdict.good & ~backend ? "; the other backend does" : "");
+}
+
+static struct verdict check_host(Findings *findings)
 {
 	struct utsname host = {0};
 	struct type1_facts type1;
 	struct iommufd_facts iommufd;
 	struct process_facts process;
-	unsigned int working;
+	struct verdict verdict;
 
 	uname(&host);
 	probe_type1("", &type1);
@@ -73,33 +95,25 @@ static unsigned int check_host(Findings *findings)
 	check_iommufd(findings, "", &iommufd);
 	check_process(findings, &process);
 
-	working = findings_settle(findings, 0, BACKEND_ALL);
-	for (unsigned int backend = BACKEND_TYPE1; backend <= BACKEND_IOMMUFD; backend <<= 1) {
-		const char *name = backend == BACKEND_TYPE1 ? "type1" : "iommufd";
-
-		if (working & backend)
-			findings_add(findings, "backend", name, CHECK_OK, 0, NULL,
-				     "can hand devices over on this host");
-		else
-			findings_add(findings, "backend", name,
-				     working ? CHECK_WARNING : CHECK_BLOCKER, backend,
-				     "See the findings above", "does not work on this host%s",
-				     working ? "; the other backend does" : "");
-	}
-	return working;
+	verdict = findings_settle(findings, 0, (struct verdict){.good = BACKEND_ALL});
+	conclude(findings, "type1", BACKEND_TYPE1, verdict);
+	conclude(findings, "iommufd", BACKEND_IOMMUFD, verdict);
+	return verdict;
 }
 
-/* Whether each device works with a backend; given: by the operator, not found here. */
-static bool check_devices(Findings *findings, const GPtrArray *names, unsigned int working)
+/* Whether each device is known to work with a backend. */
+static bool check_devices(Findings *findings, const GPtrArray *names, struct verdict host)
 {
 	bool good = true;
 
+	/* On a host where nothing works, a device is judged on its own merits. */
+	if (!(host.good | host.doubt))
+		host.good = BACKEND_ALL;
 	for (guint i = 0; i < names->len; i++) {
 		size_t first = findings->len;
 
 		check_device(findings, "", names->pdata[i]);
-		/* On a host where nothing works, a device is judged on its own merits. */
-		if (!findings_settle(findings, first, working ? working : BACKEND_ALL))
+		if (!findings_settle(findings, first, host).good)
 			good = false;
 	}
 	return good;
@@ -138,15 +152,15 @@ static void print_lines(const struct ctl *ctl, const Findings *findings)
 			printf("%24s-> %s\n", "", remedy);
 	}
 	if (ctl->legend)
-		printf("\n%u ok, %u warnings, %u blockers\n", counts[CHECK_OK],
-		       counts[CHECK_WARNING], counts[CHECK_BLOCKER]);
+		printf("\n%u ok, %u unknown, %u warnings, %u blockers\n", counts[CHECK_OK],
+		       counts[CHECK_UNKNOWN], counts[CHECK_WARNING], counts[CHECK_BLOCKER]);
 }
 
 int check_run(struct ctl *ctl, int argc, char **argv)
 {
 	g_autoptr(GPtrArray) findings = findings_new();
 	g_autoptr(GPtrArray) names = NULL;
-	unsigned int working;
+	struct verdict host;
 	bool good;
 	int r;
 
@@ -158,16 +172,16 @@ int check_run(struct ctl *ctl, int argc, char **argv)
 	if (r != CTL_OK)
 		return r;
 
-	working = check_host(findings);
+	host = check_host(findings);
 	check_daemon(ctl, findings);
 	if (argc > 1) {
 		names = g_ptr_array_new_with_free_func(g_free);
 		for (int i = 1; i < argc; i++)
 			g_ptr_array_add(names, g_strdup(argv[i]));
-		good = check_devices(findings, names, working);
+		good = check_devices(findings, names, host);
 	} else {
 		names = devices_of_vfio("");
-		check_devices(findings, names, working);
+		check_devices(findings, names, host);
 		good = true;
 		if (!names->len)
 			findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_WARNING, 0,
@@ -179,5 +193,5 @@ int check_run(struct ctl *ctl, int argc, char **argv)
 		r = print_json(findings);
 	else
 		print_lines(ctl, findings);
-	return r < 0 || !working || !good ? CTL_FAILURE : CTL_OK;
+	return r < 0 || !host.good || !good ? CTL_FAILURE : CTL_OK;
 }

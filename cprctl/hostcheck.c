@@ -46,20 +46,29 @@ void findings_add(Findings *findings, const char *check, const char *subject,
 	g_ptr_array_add(findings, finding);
 }
 
-unsigned int findings_settle(Findings *findings, size_t first, unsigned int available)
+struct verdict findings_settle(Findings *findings, size_t first, struct verdict before)
 {
-	unsigned int left = available;
+	unsigned int ruled_out = 0, doubt = before.doubt;
+	struct verdict after;
 
-	for (size_t i = first; i < findings->len; i++)
-		left &= ~((struct finding *)findings->pdata[i])->blocks;
+	for (size_t i = first; i < findings->len; i++) {
+		const struct finding *finding = findings->pdata[i];
 
-	for (size_t i = first; left && i < findings->len; i++) {
+		if (finding->status == CHECK_UNKNOWN)
+			doubt |= finding->blocks;
+		else
+			ruled_out |= finding->blocks;
+	}
+	after.good = before.good & ~ruled_out & ~doubt;
+	after.doubt = (before.good | before.doubt) & ~ruled_out & doubt;
+
+	for (size_t i = first; (after.good | after.doubt) && i < findings->len; i++) {
 		struct finding *finding = findings->pdata[i];
 
 		if (finding->status == CHECK_BLOCKER)
 			finding->status = CHECK_WARNING;
 	}
-	return left;
+	return after;
 }
 
 void check_kernel(Findings *findings, const char *release, const char *machine)
@@ -100,13 +109,20 @@ void check_iommu(Findings *findings, const char *root)
 	g_autofree char *groups_path = g_strconcat(root, "/sys/kernel/iommu_groups", NULL);
 	g_autofree char *noiommu_path =
 		g_strconcat(root, "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", NULL);
-	g_autoptr(GPtrArray) iommus = sysfs_list(iommus_path);
-	g_autoptr(GPtrArray) groups = sysfs_list(groups_path);
-	g_autofree char *noiommu = sysfs_read(noiommu_path);
+	g_autofree char *kernel_path = g_strconcat(root, "/sys/kernel", NULL);
+	int error = 0;
+	g_autoptr(GPtrArray) iommus = sysfs_list(iommus_path, NULL);
+	g_autoptr(GPtrArray) groups = sysfs_list(groups_path, &error);
+	g_autofree char *noiommu = sysfs_read(noiommu_path, NULL);
 	bool unsafe = noiommu && *noiommu == 'Y';
 
 	/* Some platforms' IOMMUs have no class device: the groups are what counts. */
-	if (groups->len)
+	if (error || !sysfs_exists(kernel_path, NULL))
+		findings_add(findings, "iommu", "/sys/kernel/iommu_groups", CHECK_UNKNOWN,
+			     BACKEND_ALL, "Run this on the host itself, as root, with /sys mounted",
+			     "was not looked into: %s",
+			     error ? g_strerror(-error) : "there is no sysfs here");
+	else if (groups->len)
 		findings_add(findings, "iommu", "/sys/kernel/iommu_groups", CHECK_OK, 0, NULL,
 			     "%u IOMMU groups, %u IOMMUs", groups->len, iommus->len);
 	else
@@ -128,7 +144,7 @@ void check_driver(Findings *findings, const char *root)
 {
 	g_autofree char *path = g_strconcat(root, "/sys/bus/pci/drivers/vfio-pci", NULL);
 
-	if (sysfs_exists(path))
+	if (sysfs_exists(path, NULL))
 		findings_add(findings, "driver", "vfio-pci", CHECK_OK, 0, NULL, "is loaded");
 	else
 		findings_add(findings, "driver", "vfio-pci", CHECK_WARNING, 0, "modprobe vfio-pci",
@@ -136,17 +152,23 @@ void check_driver(Findings *findings, const char *root)
 			     "it");
 }
 
+/* What the kernel may not be asked through is no fault of the kernel. */
 static void cannot_open(Findings *findings, const char *check, const char *node, int error,
 			unsigned int backend, const char *load)
 {
-	if (error == EACCES || error == EPERM)
-		findings_add(findings, check, node, CHECK_BLOCKER, backend,
-			     "Run this as root, or as the VMM's user with access to the node",
-			     "cannot be opened by this user (%s), so it was not looked into",
-			     g_strerror(error));
-	else
+	if (error == ENOENT || error == ENXIO || error == ENODEV)
 		findings_add(findings, check, node, CHECK_BLOCKER, backend, load,
 			     "cannot be opened: %s", g_strerror(error));
+	else if (error == EACCES || error == EPERM)
+		findings_add(findings, check, node, CHECK_UNKNOWN, backend,
+			     "Run this as root; 'check --user USER' tells whether a VMM's user may "
+			     "open the node",
+			     "was not looked into: this user may not open it (%s)",
+			     g_strerror(error));
+	else
+		findings_add(findings, check, node, CHECK_UNKNOWN, backend,
+			     "Mend that, and try again", "was not looked into: %s",
+			     g_strerror(error));
 }
 
 void check_type1(Findings *findings, const struct type1_facts *facts)
@@ -188,9 +210,9 @@ static bool has_cdevs(const char *root)
 {
 	g_autofree char *devices_path = g_strconcat(root, "/proc/devices", NULL);
 	g_autofree char *class_path = g_strconcat(root, "/sys/class/vfio-dev", NULL);
-	g_autofree char *devices = sysfs_read(devices_path);
+	g_autofree char *devices = sysfs_read(devices_path, NULL);
 
-	return !devices || !sysfs_exists(class_path) || strstr(devices, " vfio-dev");
+	return !devices || !sysfs_exists(class_path, NULL) || strstr(devices, " vfio-dev");
 }
 
 void check_iommufd(Findings *findings, const char *root, const struct iommufd_facts *facts)

@@ -12,7 +12,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
-enum check_status { CHECK_OK, CHECK_WARNING, CHECK_BLOCKER };
+/* CHECK_UNKNOWN: it could not be looked into, which says nothing about the host, good or bad. */
+enum check_status { CHECK_OK, CHECK_UNKNOWN, CHECK_WARNING, CHECK_BLOCKER };
 
 /* Backends, as a set. */
 #define BACKEND_TYPE1	(1U << 0)
@@ -25,23 +26,29 @@ struct finding {
 	enum check_status status;
 	char *detail;	     /* a sentence: what there is, and why it matters */
 	char *remedy;	     /* what to do, or NULL */
-	unsigned int blocks; /* the backends that this finding rules out */
+	unsigned int blocks; /* the backends that it rules out or, CHECK_UNKNOWN, leaves in doubt */
 };
 
 typedef GPtrArray Findings; /* of struct finding */
 
 Findings *findings_new(void);
 
-/* Appends one. remedy: NULL if there is nothing to do. blocks: 0 unless status is CHECK_BLOCKER. */
+/* Appends one. remedy: NULL if there is nothing to do. blocks: 0 for CHECK_OK, CHECK_WARNING. */
 void findings_add(Findings *findings, const char *check, const char *subject,
 		  enum check_status status, unsigned int blocks, const char *remedy,
 		  const char *format, ...) G_GNUC_PRINTF(7, 8);
 
+/* What is known of the backends, as two sets; in neither: those that do not work. */
+struct verdict {
+	unsigned int good;  /* all that was asked is as it must be */
+	unsigned int doubt; /* nothing rules it out, but something could not be looked into */
+};
+
 /*
- * Weighs the findings from index first on: the backends of available that none of them rules out
- * are returned. If one is left, its rivals' blockers become warnings: it is enough.
+ * Weighs the findings from index first on, after what was known before them. If a backend is left,
+ * good or in doubt, the blockers of the others become warnings: one is enough.
  */
-unsigned int findings_settle(Findings *findings, size_t first, unsigned int available);
+struct verdict findings_settle(Findings *findings, size_t first, struct verdict before);
 
 /* hostprobe.c: questions to this host's kernel that only an ioctl answers */
 
@@ -88,12 +95,13 @@ GPtrArray *devices_of_vfio(const char *root);
 
 /* sysfs.c: reading below a root */
 
-bool sysfs_exists(const char *path);
+/* error (may be NULL) is set to the first -errno of what is there but cannot be looked at. */
+bool sysfs_exists(const char *path, int *error);
 /* The content without its end of line, or NULL; to be freed. */
-char *sysfs_read(const char *path);
+char *sysfs_read(const char *path, int *error);
 /* The last part of what a link points to, or NULL; to be freed. */
-char *sysfs_link(const char *path);
+char *sysfs_link(const char *path, int *error);
 /* The names in a directory, sorted; empty if there is none. */
-GPtrArray *sysfs_list(const char *path);
+GPtrArray *sysfs_list(const char *path, int *error);
 
 #endif
