@@ -165,9 +165,9 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test-
 VM_PROGRAMS := $(B)/tests/vmm $(B)/tests/killpoint.so
 
 DAEMON_TEST_OBJ := $(filter-out $(B)/daemon/main.o,$(DAEMON_OBJ)) $(COMMON_OBJ)
-HOSTCHECK_OBJ   := $(patsubst %,$(B)/cprctl/%.o,hostcheck hostprobe device devicecheck sysfs \
-	pci-address) $(COMMON_OBJ)
-CTL_TESTS       := hostcheck devicecheck pci-address
+HOSTCHECK_OBJ   := $(patsubst %,$(B)/cprctl/%.o,hostcheck hostprobe limitcheck access unitcheck device \
+	devicecheck sysfs pci-address) $(COMMON_OBJ)
+CTL_TESTS       := hostcheck devicecheck access unitcheck pci-address
 
 $(patsubst %,$(B)/tests/test-%,$(CTL_TESTS)): $(B)/tests/%: $(B)/tests/unit/%.o \
 		$(B)/tests/unit/hostroot.o $(HOSTCHECK_OBJ)

@@ -7,9 +7,11 @@
 #include <stdio.h>
 #include <sys/utsname.h>
 
+#include "cprctl/access.h"
 #include "cprctl/cprctl.h"
 #include "cprctl/hostcheck.h"
 #include "cprctl/output.h"
+#include "cprctl/unitcheck.h"
 
 static const char *const status_names[] = {
 	[CHECK_OK] = "ok",
@@ -75,25 +77,37 @@ static void conclude(Findings *findings, const char *name, unsigned int backend,
 			     verdict.good & ~backend ? "; the other backend does" : "");
 }
 
-static struct verdict check_host(Findings *findings)
+static void check_kernel_and_nodes(Findings *findings)
 {
 	struct utsname host = {0};
 	struct type1_facts type1;
 	struct iommufd_facts iommufd;
-	struct process_facts process;
-	struct verdict verdict;
 
 	uname(&host);
 	probe_type1("", &type1);
 	probe_iommufd("", &iommufd);
-	probe_process(&process);
 
 	check_kernel(findings, host.release, host.machine);
 	check_iommu(findings, "");
 	check_driver(findings, "");
 	check_type1(findings, &type1);
 	check_iommufd(findings, "", &iommufd);
+}
+
+static struct verdict check_host(Findings *findings, const struct check_scope *scope,
+				 const char *socket)
+{
+	struct process_facts process;
+	struct verdict verdict;
+
+	check_kernel_and_nodes(findings);
+	probe_process(&process);
 	check_process(findings, &process);
+	if (scope->unit)
+		check_unit(findings, "", scope->unit);
+	else
+		check_limits(findings, &process.limits, NULL);
+	check_access(findings, scope, socket);
 
 	verdict = findings_settle(findings, 0, (struct verdict){.good = BACKEND_ALL});
 	conclude(findings, "type1", BACKEND_TYPE1, verdict);
@@ -102,7 +116,8 @@ static struct verdict check_host(Findings *findings)
 }
 
 /* Whether each device is known to work with a backend. */
-static bool check_devices(Findings *findings, const GPtrArray *names, struct verdict host)
+static bool check_devices(Findings *findings, const struct check_scope *scope,
+			  const GPtrArray *names, struct verdict host)
 {
 	bool good = true;
 
@@ -112,7 +127,7 @@ static bool check_devices(Findings *findings, const GPtrArray *names, struct ver
 	for (guint i = 0; i < names->len; i++) {
 		size_t first = findings->len;
 
-		check_device(findings, "", names->pdata[i]);
+		check_device(findings, scope, names->pdata[i]);
 		if (!findings_settle(findings, first, host).good)
 			good = false;
 	}
@@ -156,42 +171,109 @@ static void print_lines(const struct ctl *ctl, const Findings *findings)
 		       counts[CHECK_UNKNOWN], counts[CHECK_WARNING], counts[CHECK_BLOCKER]);
 }
 
+/*
+ * Asks systemd for the unit, if one was named, and the databases for the user, who is the unit's if
+ * none was named. What cannot be found out becomes a finding; CTL_USAGE: there is no such user.
+ */
+static int find_scope(Findings *findings, const char *unit_name, const char *user_name,
+		      struct unit_facts **ret_unit, struct credentials **ret_user)
+{
+	g_autofree char *failure = NULL;
+	struct unit_facts *unit = NULL;
+	const char *missing = NULL, *name = user_name;
+
+	if (unit_name && !(unit = *ret_unit = unit_ask(unit_name, &failure)))
+		findings_add(findings, "unit", unit_name, CHECK_UNKNOWN, BACKEND_ALL,
+			     "Run this on the host itself, where systemd can be asked",
+			     "was not looked into: %s", failure);
+	if (!name && unit)
+		name = *unit->user ? unit->user : "root";
+	if (!name || credentials_find(name, unit ? unit->group : NULL, unit ? unit->groups : NULL,
+				      ret_user, &missing) == 0)
+		return CTL_OK;
+	if (user_name && g_str_equal(missing, user_name)) {
+		ctl_error("there is no user %s on this host", user_name);
+		return CTL_USAGE;
+	}
+	findings_add(findings, "unit", unit->id, CHECK_UNKNOWN, BACKEND_ALL,
+		     "Make it, or name the VMM's user with --user",
+		     "its user or group %s does not exist (yet): what it may open was not looked "
+		     "into",
+		     missing);
+	return CTL_OK;
+}
+
+/* The devices given or, if there are none, those bound to a VFIO driver. */
+static GPtrArray *names_of(int argc, char **argv)
+{
+	GPtrArray *names;
+
+	if (argc < 2)
+		return devices_of_vfio("");
+	names = g_ptr_array_new_with_free_func(g_free);
+	for (int i = 1; i < argc; i++)
+		g_ptr_array_add(names, g_strdup(argv[i]));
+	return names;
+}
+
+/* Whether all that was asked for is known to be good. */
+static bool check_all(struct ctl *ctl, Findings *findings, const struct check_scope *scope,
+		      const GPtrArray *names, bool are_given)
+{
+	struct verdict host = check_host(findings, scope, ctl->socket);
+	bool good;
+
+	check_daemon(ctl, findings);
+	good = check_devices(findings, scope, names, host);
+	if (!names->len)
+		findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_WARNING, 0,
+			     "'vfio-cprctl check DEVICE' tells how to bind one",
+			     "no PCI device is bound to a VFIO driver");
+	return host.good && (good || !are_given);
+}
+
 int check_run(struct ctl *ctl, int argc, char **argv)
 {
-	g_autoptr(GPtrArray) findings = findings_new();
-	g_autoptr(GPtrArray) names = NULL;
-	struct verdict host;
+	g_autofree char *unit_name = NULL, *user_name = NULL;
+	const GOptionEntry entries[] = {
+		{"unit", 0, 0, G_OPTION_ARG_STRING, &unit_name,
+		 "For a VMM in that systemd unit: its user, limits and sandbox", "UNIT"},
+		{"user", 0, 0, G_OPTION_ARG_STRING, &user_name,
+		 "For a VMM of that user: what it may open (asked as root)", "USER"},
+		{0},
+	};
+	g_autoptr(GPtrArray) findings = findings_new(), names = NULL;
+	struct check_scope scope = {.root = ""};
+	g_autoptr(UnitFacts) unit = NULL;
+	g_autoptr(Credentials) user = NULL;
 	bool good;
 	int r;
 
-	r = ctl_options(ctl, NULL, "[DEVICE...]",
+	r = ctl_options(ctl, entries, "[DEVICE...]",
 			"Finds out whether this host, and these devices, can be handed over.\n"
 			"DEVICE: a PCI address (0000:3b:00.0) or an mdev's UUID; without any, all "
-			"PCI devices\nbound to a VFIO driver. Opens no device and changes nothing.",
+			"PCI devices\nbound to a VFIO driver. Opens no device and changes nothing. "
+			"Ends with 0 only if\nthat is known: what could not be looked into is "
+			"'unknown', and no yes.",
 			0, -1, &argc, &argv);
 	if (r != CTL_OK)
 		return r;
-
-	host = check_host(findings);
-	check_daemon(ctl, findings);
-	if (argc > 1) {
-		names = g_ptr_array_new_with_free_func(g_free);
-		for (int i = 1; i < argc; i++)
-			g_ptr_array_add(names, g_strdup(argv[i]));
-		good = check_devices(findings, names, host);
-	} else {
-		names = devices_of_vfio("");
-		check_devices(findings, names, host);
-		good = true;
-		if (!names->len)
-			findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_WARNING, 0,
-				     "'vfio-cprctl check DEVICE' tells how to bind one",
-				     "no PCI device is bound to a VFIO driver");
+	if (unit_name && !unit_name_is_valid(unit_name)) {
+		ctl_error("'%s' is no name of a systemd unit", unit_name);
+		return CTL_USAGE;
 	}
+	r = find_scope(findings, unit_name, user_name, &unit, &user);
+	if (r != CTL_OK)
+		return r;
+	scope.unit = unit;
+	scope.user = user;
+
+	names = names_of(argc, argv);
+	good = check_all(ctl, findings, &scope, names, argc > 1);
 
 	if (ctl->json)
 		r = print_json(findings);
 	else
 		print_lines(ctl, findings);
-	return r < 0 || !host.good || !good ? CTL_FAILURE : CTL_OK;
+	return r < 0 || !good ? CTL_FAILURE : CTL_OK;
 }

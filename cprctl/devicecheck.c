@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "cprctl/access.h"
 #include "cprctl/device.h"
 #include "cprctl/hostcheck.h"
 
@@ -76,16 +77,20 @@ static void not_looked_into(Findings *findings, const char *check, const struct 
 		     g_strerror(-error));
 }
 
-static void check_group_node(Findings *findings, const struct device *device)
+static void check_group_node(Findings *findings, const struct check_scope *scope,
+			     const struct device *device)
 {
 	g_autofree char *subject = g_strdup_printf("/dev/vfio/%s", device->group);
 	g_autofree char *node = g_strconcat(device->root, subject, NULL);
 	int error = 0;
 
-	if (!device_has_vfio_driver(device) || sysfs_exists(node, &error))
+	if (!device_has_vfio_driver(device) || sysfs_exists(node, &error)) {
 		findings_add(findings, "device-group", device->name, CHECK_OK, 0, NULL,
 			     "IOMMU group %s is viable", device->group);
-	else if (error)
+		check_node(findings, scope,
+			   &(struct node){"device-access", device->name, subject, "vfio",
+					  BACKEND_TYPE1});
+	} else if (error)
 		not_looked_into(findings, "device-group", device, BACKEND_TYPE1, error);
 	else
 		findings_add(findings, "device-group", device->name, CHECK_BLOCKER, BACKEND_TYPE1,
@@ -94,7 +99,8 @@ static void check_group_node(Findings *findings, const struct device *device)
 			     "has no group node %s, which type1 needs", subject);
 }
 
-static void check_group(Findings *findings, const struct device *device)
+static void check_group(Findings *findings, const struct check_scope *scope,
+			const struct device *device)
 {
 	g_autofree char *others = NULL;
 	int error = 0;
@@ -121,10 +127,11 @@ static void check_group(Findings *findings, const struct device *device)
 	else if (error)
 		not_looked_into(findings, "device-group", device, BACKEND_ALL, error);
 	else
-		check_group_node(findings, device);
+		check_group_node(findings, scope, device);
 }
 
-static void check_cdev(Findings *findings, const struct device *device)
+static void check_cdev(Findings *findings, const struct check_scope *scope,
+		       const struct device *device)
 {
 	g_autofree char *dev = g_strdup_printf("%s/vfio-dev/%s/dev", device->path, device->vfio);
 	g_autofree char *subject = g_strdup_printf("/dev/vfio/devices/%s", device->vfio);
@@ -135,10 +142,13 @@ static void check_cdev(Findings *findings, const struct device *device)
 		findings_add(findings, "device-cdev", device->name, CHECK_BLOCKER, BACKEND_IOMMUFD,
 			     "Use Linux 6.6 or later with CONFIG_VFIO_DEVICE_CDEV, or type1",
 			     "has no cdev, which iommufd needs");
-	else if (!error && sysfs_exists(node, &error))
+	else if (!error && sysfs_exists(node, &error)) {
 		findings_add(findings, "device-cdev", device->name, CHECK_OK, 0, NULL, "has %s",
 			     subject);
-	else if (error)
+		check_node(findings, scope,
+			   &(struct node){"device-access", device->name, subject, "vfio-dev",
+					  BACKEND_IOMMUFD});
+	} else if (error)
 		not_looked_into(findings, "device-cdev", device, BACKEND_IOMMUFD, error);
 	else
 		findings_add(findings, "device-cdev", device->name, CHECK_BLOCKER, BACKEND_IOMMUFD,
@@ -146,7 +156,8 @@ static void check_cdev(Findings *findings, const struct device *device)
 			     "has no node %s, which iommufd needs", subject);
 }
 
-static void check_mdev(Findings *findings, const struct device *device)
+static void check_mdev(Findings *findings, const struct check_scope *scope,
+		       const struct device *device)
 {
 	findings_add(findings, "device-mdev", device->name, CHECK_BLOCKER, BACKEND_TYPE1,
 		     "Use iommufd for it",
@@ -155,16 +166,17 @@ static void check_mdev(Findings *findings, const struct device *device)
 	if (device_has_vfio_driver(device))
 		findings_add(findings, "device-driver", device->name, CHECK_OK, 0, NULL,
 			     "is bound to %s", device->driver);
-	check_cdev(findings, device);
+	check_cdev(findings, scope, device);
 }
 
-static void check_pci(Findings *findings, const struct device *device)
+static void check_pci(Findings *findings, const struct check_scope *scope,
+		      const struct device *device)
 {
 	check_bound(findings, device);
-	check_group(findings, device);
+	check_group(findings, scope, device);
 	/* There is neither a group node nor a cdev before a VFIO driver has the device. */
 	if (device_has_vfio_driver(device))
-		check_cdev(findings, device);
+		check_cdev(findings, scope, device);
 }
 
 /* Whether the bus has it, or may have it: -errno in error if that cannot be told. */
@@ -176,18 +188,18 @@ static bool look_up(struct device *device, const char *root, const char *bus, co
 	return sysfs_exists(device->path, error);
 }
 
-void check_device(Findings *findings, const char *root, const char *name)
+void check_device(Findings *findings, const struct check_scope *scope, const char *name)
 {
 	g_autofree char *full = device_full_name(name);
 	bool is_path = strchr(name, '/') || *name == '.';
 	auto_device device = {.name = g_strdup(name)};
 	int error = 0;
 
-	if (!is_path && look_up(&device, root, "pci", full, &error) && !device.error)
-		check_pci(findings, &device);
+	if (!is_path && look_up(&device, scope->root, "pci", full, &error) && !device.error)
+		check_pci(findings, scope, &device);
 	else if (!is_path && !error && !device.error &&
-		 look_up(&device, root, "mdev", full, &error) && !device.error)
-		check_mdev(findings, &device);
+		 look_up(&device, scope->root, "mdev", full, &error) && !device.error)
+		check_mdev(findings, scope, &device);
 	else if (error || device.error)
 		not_looked_into(findings, "device", &device, BACKEND_ALL,
 				error ? error : device.error);

@@ -10,9 +10,6 @@
 
 #include "cprctl/hostcheck.h"
 
-/* Soft limits of taste: below these, an ordinary VM of a few devices meets the limit. */
-#define NOFILE_WANTED 65536 /* an eventfd for each MSI-X vector, up to 2048 a device */
-
 static void finding_free(gpointer data)
 {
 	struct finding *finding = data;
@@ -241,37 +238,8 @@ void check_iommufd(Findings *findings, const char *root, const struct iommufd_fa
 			     "with IOMMU_IOAS_CHANGE_PROCESS");
 }
 
-static void check_limits(Findings *findings, const struct process_facts *facts)
-{
-	if (facts->memlock == LIMIT_INFINITY)
-		findings_add(findings, "memlock", "RLIMIT_MEMLOCK", CHECK_OK, 0, NULL,
-			     "is not limited here");
-	else
-		/* IOMMU_IOAS_CHANGE_PROCESS charges before it uncharges, and knows no
-		 * CAP_IPC_LOCK. */
-		findings_add(findings, "memlock", "RLIMIT_MEMLOCK", CHECK_WARNING, 0,
-			     "Set LimitMEMLOCK=infinity in the VMM's unit; with a limit, iommufd "
-			     "needs twice the guest's memory",
-			     "is %" G_GUINT64_FORMAT
-			     " KiB here: a VMM started like this cannot pin more without "
-			     "privilege, and with iommufd not take over more even as root",
-			     facts->memlock / 1024);
-
-	if (facts->nofile >= NOFILE_WANTED)
-		findings_add(findings, "nofile", "RLIMIT_NOFILE", CHECK_OK, 0, NULL,
-			     "the hard limit is high enough");
-	else
-		findings_add(findings, "nofile", "RLIMIT_NOFILE", CHECK_WARNING, 0,
-			     "Set LimitNOFILE=524288 in the VMM's unit",
-			     "the hard limit is %" G_GUINT64_FORMAT " here; each MSI-X vector "
-			     "takes a descriptor, up to 2048 a device",
-			     facts->nofile);
-}
-
 void check_process(Findings *findings, const struct process_facts *facts)
 {
-	check_limits(findings, facts);
-
 	if (facts->peer_pidfd)
 		findings_add(findings, "pidfd", "SO_PEERPIDFD", CHECK_OK, 0, NULL,
 			     "the daemon knows who connects, and when it dies");

@@ -64,10 +64,14 @@ struct iommufd_facts {
 	int change_process; /* errno of IOMMU_IOAS_CHANGE_PROCESS on a new descriptor, or 0 */
 };
 
-struct process_facts {
+struct limits {
 	guint64 memlock, nofile; /* soft RLIMIT_MEMLOCK; hard RLIMIT_NOFILE */
-	bool peer_pidfd;	 /* SO_PEERPIDFD */
-	bool dupfd_query, kcmp;	 /* ways to tell whether two descriptors are one open file */
+};
+
+struct process_facts {
+	struct limits limits;
+	bool peer_pidfd;	/* SO_PEERPIDFD */
+	bool dupfd_query, kcmp; /* ways to tell whether two descriptors are one open file */
 };
 
 #define LIMIT_INFINITY G_MAXUINT64
@@ -85,10 +89,15 @@ void check_type1(Findings *findings, const struct type1_facts *facts);
 void check_iommufd(Findings *findings, const char *root, const struct iommufd_facts *facts);
 void check_process(Findings *findings, const struct process_facts *facts);
 
+/* limitcheck.c: for whose, a unit or process; NULL: for the shell that this was started from. */
+void check_limits(Findings *findings, const struct limits *limits, const char *whose);
+
 /* devicecheck.c: devices */
 
+struct check_scope; /* access.h */
+
 /* Looks at one PCI device ("0000:3b:00.0", also "3b:00.0") or mdev (its UUID). */
-void check_device(Findings *findings, const char *root, const char *name);
+void check_device(Findings *findings, const struct check_scope *scope, const char *name);
 
 /* The PCI devices bound to a VFIO driver, sorted: strings to be freed with the array. */
 GPtrArray *devices_of_vfio(const char *root);

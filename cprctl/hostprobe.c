@@ -68,8 +68,8 @@ void probe_process(struct process_facts *ret_facts)
 	*ret_facts = (struct process_facts){0};
 	getrlimit(RLIMIT_MEMLOCK, &memlock);
 	getrlimit(RLIMIT_NOFILE, &nofile);
-	ret_facts->memlock = limit(memlock.rlim_cur);
-	ret_facts->nofile = limit(nofile.rlim_max);
+	ret_facts->limits.memlock = limit(memlock.rlim_cur);
+	ret_facts->limits.nofile = limit(nofile.rlim_max);
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return;

@@ -157,21 +157,38 @@ START_TEST(iommufd_needs_device_cdevs)
 }
 END_TEST
 
-START_TEST(limits_are_hints)
+START_TEST(what_the_daemon_needs_of_a_kernel_is_a_hint)
 {
-	check_process(findings, &(struct process_facts){.memlock = 8 << 20, .nofile = 1024});
-	expect("memlock", CHECK_WARNING, 0);
-	expect("nofile", CHECK_WARNING, 0);
+	check_process(findings, &(struct process_facts){0});
 	expect("pidfd", CHECK_WARNING, 0);
 	expect("same-file", CHECK_WARNING, 0);
 
 	g_ptr_array_set_size(findings, 0);
-	check_process(findings, &(struct process_facts){.memlock = LIMIT_INFINITY,
-							.nofile = 524288,
-							.peer_pidfd = true,
-							.kcmp = true});
-	for (guint i = 0; i < findings->len; i++)
-		ck_assert_int_eq(((struct finding *)findings->pdata[i])->status, CHECK_OK);
+	check_process(findings, &(struct process_facts){.peer_pidfd = true, .kcmp = true});
+	expect("pidfd", CHECK_OK, 0);
+	expect("same-file", CHECK_OK, 0);
+}
+END_TEST
+
+START_TEST(limits_of_a_vmm_are_hints)
+{
+	check_limits(findings, &(struct limits){8 << 20, 1024}, "vm.service");
+	expect("memlock", CHECK_WARNING, 0);
+	expect("nofile", CHECK_WARNING, 0);
+
+	g_ptr_array_set_size(findings, 0);
+	check_limits(findings, &(struct limits){LIMIT_INFINITY, 524288}, "vm.service");
+	expect("memlock", CHECK_OK, 0);
+	expect("nofile", CHECK_OK, 0);
+}
+END_TEST
+
+START_TEST(limits_of_the_shell_are_no_warning)
+{
+	check_limits(findings, &(struct limits){8 << 20, 1024}, NULL);
+	expect("memlock", CHECK_UNKNOWN, 0);
+	expect("nofile", CHECK_UNKNOWN, 0);
+	ck_assert_uint_eq(findings_settle(findings, 0, ALL).good, BACKEND_ALL);
 }
 END_TEST
 
@@ -269,7 +286,9 @@ int main(void)
 		type1_facts_are_judged,
 		iommufd_without_change_process_is_ruled_out,
 		iommufd_needs_device_cdevs,
-		limits_are_hints,
+		what_the_daemon_needs_of_a_kernel_is_a_hint,
+		limits_of_a_vmm_are_hints,
+		limits_of_the_shell_are_no_warning,
 		one_good_backend_is_enough,
 		two_bad_backends_stay_blockers,
 		what_was_not_looked_into_is_neither_good_nor_bad,
