@@ -166,10 +166,11 @@ VM_PROGRAMS := $(B)/tests/vmm $(B)/tests/killpoint.so
 
 DAEMON_TEST_OBJ := $(filter-out $(B)/daemon/main.o,$(DAEMON_OBJ)) $(COMMON_OBJ)
 HOSTCHECK_OBJ   := $(patsubst %,$(B)/cprctl/%.o,hostcheck hostprobe limitcheck access unitcheck device \
-	devicecheck sysfs pci-address) $(COMMON_OBJ)
-CTL_TESTS       := hostcheck devicecheck access unitcheck pci-address
+	devicecheck holder pci-address sysfs output call) $(B)/client/connection.o \
+	$(B)/client/refusal.o $(COMMON_OBJ)
+CTL_TESTS := $(patsubst %,$(B)/tests/test-%,hostcheck devicecheck access unitcheck holder pci-address)
 
-$(patsubst %,$(B)/tests/test-%,$(CTL_TESTS)): $(B)/tests/%: $(B)/tests/unit/%.o \
+$(CTL_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o \
 		$(B)/tests/unit/hostroot.o $(HOSTCHECK_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)

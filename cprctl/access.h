@@ -4,6 +4,8 @@
 #define CPRCTL_ACCESS_H
 
 #include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "cprctl/hostcheck.h"
@@ -23,6 +25,8 @@ struct check_scope {
 	const char *root;		/* see hostcheck.h */
 	const struct credentials *user; /* NULL: whoever calls */
 	const struct unit_facts *unit;	/* NULL: none was named */
+	const json_t *sessions;		/* the daemon's, see holder.h; NULL: none answers */
+	bool are_given;			/* the operator has named the devices */
 };
 
 /*

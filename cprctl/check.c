@@ -9,6 +9,7 @@
 
 #include "cprctl/access.h"
 #include "cprctl/cprctl.h"
+#include "cprctl/daemoncheck.h"
 #include "cprctl/hostcheck.h"
 #include "cprctl/output.h"
 #include "cprctl/unitcheck.h"
@@ -19,44 +20,6 @@ static const char *const status_names[] = {
 	[CHECK_WARNING] = "warning",
 	[CHECK_BLOCKER] = "blocker",
 };
-
-static void check_daemon(struct ctl *ctl, Findings *findings)
-{
-	json_auto_t *status = NULL;
-	auto_call_error error = {0};
-	const char *warning;
-	int r;
-
-	r = ctl_connect(ctl, true);
-	if (r < 0) {
-		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
-			     "systemctl start vfio-cprd.socket, or --socket; run this as root if "
-			     "it is a matter of access",
-			     "no vfio-cprd answers: %s", g_strerror(-r));
-		return;
-	}
-	r = connection_call(ctl->connection, CTL_INTERFACE "Status", NULL, NULL, 0,
-			    CTL_TIMEOUT_MSEC, &status, NULL, &error);
-	if (r < 0) {
-		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
-			     "systemctl status vfio-cprd", "does not tell its status: %s",
-			     error.message && *error.message ? error.message : g_strerror(-r));
-		return;
-	}
-	warning = output_string(status, "warning");
-	if (json_is_true(json_object_get(status, "survivesRestart")) && !*warning)
-		findings_add(findings, "daemon", ctl->socket, CHECK_OK, 0, NULL,
-			     "vfio-cprd %s answers; sessions: %" PRId64 ", orphans: %" PRId64
-			     ", descriptors: %" PRId64 " of %" PRId64,
-			     output_string(status, "version"), output_int(status, "sessions"),
-			     output_int(status, "orphans"), output_int(status, "descriptors"),
-			     output_int(status, "descriptorLimit"));
-	else
-		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
-			     "Let systemd start it: systemctl start vfio-cprd.socket",
-			     "vfio-cprd %s answers, but: %s", output_string(status, "version"),
-			     *warning ? warning : "its own death would lose the sessions");
-}
 
 /* What follows from the findings so far for one backend. */
 static void conclude(Findings *findings, const char *name, unsigned int backend,
@@ -217,19 +180,21 @@ static GPtrArray *names_of(int argc, char **argv)
 }
 
 /* Whether all that was asked for is known to be good. */
-static bool check_all(struct ctl *ctl, Findings *findings, const struct check_scope *scope,
-		      const GPtrArray *names, bool are_given)
+static bool check_all(struct ctl *ctl, Findings *findings, struct check_scope *scope,
+		      const GPtrArray *names)
 {
 	struct verdict host = check_host(findings, scope, ctl->socket);
+	json_auto_t *sessions = check_daemon(ctl, findings);
 	bool good;
 
-	check_daemon(ctl, findings);
+	scope->sessions = sessions;
 	good = check_devices(findings, scope, names, host);
+	scope->sessions = NULL;
 	if (!names->len)
 		findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_WARNING, 0,
 			     "'vfio-cprctl check DEVICE' tells how to bind one",
 			     "no PCI device is bound to a VFIO driver");
-	return host.good && (good || !are_given);
+	return host.good && (good || !scope->are_given);
 }
 
 int check_run(struct ctl *ctl, int argc, char **argv)
@@ -267,9 +232,10 @@ int check_run(struct ctl *ctl, int argc, char **argv)
 		return r;
 	scope.unit = unit;
 	scope.user = user;
+	scope.are_given = argc > 1;
 
 	names = names_of(argc, argv);
-	good = check_all(ctl, findings, &scope, names, argc > 1);
+	good = check_all(ctl, findings, &scope, names);
 
 	if (ctl->json)
 		r = print_json(findings);

@@ -7,13 +7,24 @@
 
 #include "cprctl/access.h"
 #include "cprctl/device.h"
+#include "cprctl/holder.h"
 #include "cprctl/hostcheck.h"
 
 /* Drivers that a group's other devices may have: they do no DMA of their own
  * (driver_managed_dma in the kernel). */
 static const char *const harmless[] = {"pcieport", "pci-stub", "shpchp"};
 
-static void check_bound(Findings *findings, const struct device *device)
+/* The driver is gone from sysfs at once, but the kernel waits for whoever has the device open. */
+static void check_unbinding(Findings *findings, const struct device *device, const json_t *session)
+{
+	g_autofree char *words = holder_words(session);
+	g_autofree char *remedy = holder_remedy(session);
+
+	findings_add(findings, "device-driver", device->name, CHECK_BLOCKER, BACKEND_ALL, remedy,
+		     "is being unbound from its driver, and that waits for %s to let go", words);
+}
+
+static char *how_to_bind(const struct device *device)
 {
 	const char *bdf = device->name;
 	g_autofree char *unbind =
@@ -21,22 +32,53 @@ static void check_bound(Findings *findings, const struct device *device)
 			? g_strdup_printf(" && echo %s > /sys/bus/pci/devices/%s/driver/unbind",
 					  bdf, bdf)
 			: g_strdup("");
-	g_autofree char *remedy = g_strdup_printf(
+
+	return g_strdup_printf(
 		"modprobe vfio-pci && echo vfio-pci > /sys/bus/pci/devices/%s/driver_override%s && "
 		"echo %s > /sys/bus/pci/drivers_probe",
 		bdf, unbind, bdf);
+}
+
+static void check_bound(Findings *findings, const struct check_scope *scope,
+			const struct device *device)
+{
+	const json_t *session = holder_find(scope->sessions, device->name);
+	g_autofree char *remedy = how_to_bind(device);
 
 	if (device_has_vfio_driver(device))
-		findings_add(findings, "device-driver", bdf, CHECK_OK, 0, NULL, "is bound to %s",
-			     device->driver);
+		findings_add(findings, "device-driver", device->name, CHECK_OK, 0, NULL,
+			     "is bound to %s", device->driver);
+	else if (session && !device->driver)
+		check_unbinding(findings, device, session);
 	else if (device->driver)
-		findings_add(findings, "device-driver", bdf, CHECK_BLOCKER, BACKEND_ALL, remedy,
+		findings_add(findings, "device-driver", device->name, CHECK_BLOCKER, BACKEND_ALL,
+			     remedy,
 			     "is bound to %s, which is no VFIO driver; stop its use on the host "
 			     "first",
 			     device->driver);
 	else
-		findings_add(findings, "device-driver", bdf, CHECK_BLOCKER, BACKEND_ALL, remedy,
-			     "is bound to no driver");
+		findings_add(findings, "device-driver", device->name, CHECK_BLOCKER, BACKEND_ALL,
+			     remedy, "is bound to no driver");
+}
+
+/* Linux lets nobody use a VF of a PF that is itself handed to user space without that PF's token. */
+static void check_vf(Findings *findings, const struct device *device)
+{
+	auto_device pf = {0};
+	g_autofree char *path = g_strconcat(device->path, "/physfn", NULL);
+	g_autofree char *name = sysfs_link(path, NULL);
+	g_autofree char *remedy = NULL;
+
+	if (!name || !device_has_vfio_driver(device))
+		return;
+	device_open(&pf, device->root, "pci", name);
+	if (!device_has_vfio_driver(&pf))
+		return;
+	remedy = g_strdup_printf("Bind %s to its host driver, and make the VFs by that", name);
+	findings_add(findings, "device-vf", device->name, CHECK_BLOCKER, BACKEND_ALL, remedy,
+		     "is a virtual function of %s, which is bound to %s: to open it the kernel "
+		     "wants a VF token, which this version cannot pass",
+		     name, pf.driver);
 }
 
 static bool is_rival(const struct device *other)
@@ -167,16 +209,19 @@ static void check_mdev(Findings *findings, const struct check_scope *scope,
 		findings_add(findings, "device-driver", device->name, CHECK_OK, 0, NULL,
 			     "is bound to %s", device->driver);
 	check_cdev(findings, scope, device);
+	check_holder(findings, scope, device);
 }
 
 static void check_pci(Findings *findings, const struct check_scope *scope,
 		      const struct device *device)
 {
-	check_bound(findings, device);
+	check_bound(findings, scope, device);
+	check_vf(findings, device);
 	check_group(findings, scope, device);
 	/* There is neither a group node nor a cdev before a VFIO driver has the device. */
 	if (device_has_vfio_driver(device))
 		check_cdev(findings, scope, device);
+	check_holder(findings, scope, device);
 }
 
 /* Whether the bus has it, or may have it: -errno in error if that cannot be told. */
