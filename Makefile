@@ -210,10 +210,10 @@ test-programs: vm-programs $(UNIT_TESTS)
 
 # The two commands of the README, and parts of them.
 .PHONY: check check-unit check-proto check-journal check-vm check-systemd check-harness check-tree \
-	demo lint
+	check-completion demo lint
 check:
 	@tests/check.sh all
-check-unit check-proto check-journal check-vm check-systemd check-harness check-tree:
+check-unit check-proto check-journal check-vm check-systemd check-harness check-tree check-completion:
 	@tests/check.sh $(@:check-%=%)
 
 # The daemon is killed 10,000 times.
@@ -258,7 +258,8 @@ help:
 	@echo 'make            the daemon, the library, vfio-cprctl and the example'
 	@echo 'make demo       a driver is killed with DMA in flight, in a test VM'
 	@echo 'make check      every test; parts: check-tree check-unit check-proto check-journal'
-	@echo '                check-harness check-vm check-systemd; check-unit T=object is test-object'
+	@echo '                check-completion check-harness check-vm check-systemd'
+	@echo '                check-unit T=object runs test-object alone'
 	@echo 'make check-kills  the daemon is killed 10,000 times while clients work (KILLS=N)'
 	@echo 'make lint       formatting, static analysis, both compilers'
 	@echo 'make bench      beside its peers and the kernel; BENCH_VM=0 without the VM'

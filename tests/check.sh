@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make check: installs what is missing, builds with the sanitizers, runs the suites given (all,
-# unit, proto, journal, harness, vm, systemd, tree), and ends with one line that counts their tests.
+# unit, proto, completion, journal, harness, vm, systemd, tree), and ends with one line that counts
+# their tests.
 set -u -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 
@@ -110,6 +111,10 @@ proto() {
 	run proto /usr/bin/python3 tests/lib/runner.py -j 4 tests/proto/test_*.py
 }
 
+completion() {
+	run completion /usr/bin/python3 tests/lib/runner.py tests/completion/test_*.py
+}
+
 journal() {
 	run journal "${journal[@]}"
 	run kills "${kills[@]}"
@@ -128,6 +133,7 @@ vm_and_journal() {
 }
 
 packages=(tests/packages)
+case $1 in all | completion) packages+=(tests/completion/packages) ;; esac
 case $1 in
 all | vm | harness) packages+=(tests/vm/harness/packages) ;;&
 all | systemd) packages+=(tests/vm/harness/packages tests/vm/systemd/packages) ;;
@@ -154,6 +160,7 @@ all)
 	run tree tests/tree.sh
 	run unit unit
 	proto
+	completion
 	run harness tests/vm/harness/run-selftest.sh iommufd
 	vm_and_journal
 	;;
