@@ -149,7 +149,7 @@ static int find_scope(Findings *findings, const char *unit_name, const char *use
 		findings_add(findings, "unit", unit_name, CHECK_UNKNOWN, BACKEND_ALL,
 			     "Run this on the host itself, where systemd can be asked",
 			     "was not looked into: %s", failure);
-	if (!name && unit)
+	if (!name && unit && g_str_equal(unit->load_state, "loaded"))
 		name = *unit->user ? unit->user : "root";
 	if (!name || credentials_find(name, unit ? unit->group : NULL, unit ? unit->groups : NULL,
 				      ret_user, &missing) == 0)
@@ -167,33 +167,41 @@ static int find_scope(Findings *findings, const char *unit_name, const char *use
 }
 
 /* The devices given or, if there are none, those bound to a VFIO driver. */
-static GPtrArray *names_of(int argc, char **argv)
+static GPtrArray *names_of(Findings *findings, int argc, char **argv)
 {
 	GPtrArray *names;
+	int error = 0;
 
-	if (argc < 2)
-		return devices_of_vfio("");
-	names = g_ptr_array_new_with_free_func(g_free);
-	for (int i = 1; i < argc; i++)
-		g_ptr_array_add(names, g_strdup(argv[i]));
+	if (argc > 1) {
+		names = g_ptr_array_new_with_free_func(g_free);
+		for (int i = 1; i < argc; i++)
+			g_ptr_array_add(names, g_strdup(argv[i]));
+		return names;
+	}
+	names = devices_of_vfio("", &error);
+	if (error)
+		findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_UNKNOWN, 0,
+			     "Run this as root, or name the devices", "not all was looked into: %s",
+			     g_strerror(-error));
+	else if (!names->len)
+		findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_WARNING, 0,
+			     "'vfio-cprctl check DEVICE' tells how to bind one",
+			     "no PCI device is bound to a VFIO driver");
 	return names;
 }
 
 /* Whether all that was asked for is known to be good. */
-static bool check_all(struct ctl *ctl, Findings *findings, struct check_scope *scope,
-		      const GPtrArray *names)
+static bool check_all(struct ctl *ctl, Findings *findings, struct check_scope *scope, int argc,
+		      char **argv)
 {
 	struct verdict host = check_host(findings, scope, ctl->socket);
 	json_auto_t *sessions = check_daemon(ctl, findings);
+	g_autoptr(GPtrArray) names = names_of(findings, argc, argv);
 	bool good;
 
 	scope->sessions = sessions;
 	good = check_devices(findings, scope, names, host);
 	scope->sessions = NULL;
-	if (!names->len)
-		findings_add(findings, "device", "/sys/bus/pci/devices", CHECK_WARNING, 0,
-			     "'vfio-cprctl check DEVICE' tells how to bind one",
-			     "no PCI device is bound to a VFIO driver");
 	return host.good && (good || !scope->are_given);
 }
 
@@ -207,7 +215,7 @@ int check_run(struct ctl *ctl, int argc, char **argv)
 		 "For a VMM of that user: what it may open (asked as root)", "USER"},
 		{0},
 	};
-	g_autoptr(GPtrArray) findings = findings_new(), names = NULL;
+	g_autoptr(GPtrArray) findings = findings_new();
 	struct check_scope scope = {.root = ""};
 	g_autoptr(UnitFacts) unit = NULL;
 	g_autoptr(Credentials) user = NULL;
@@ -234,8 +242,7 @@ int check_run(struct ctl *ctl, int argc, char **argv)
 	scope.user = user;
 	scope.are_given = argc > 1;
 
-	names = names_of(argc, argv);
-	good = check_all(ctl, findings, &scope, names);
+	good = check_all(ctl, findings, &scope, argc, argv);
 
 	if (ctl->json)
 		r = print_json(findings);

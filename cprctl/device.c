@@ -73,15 +73,17 @@ char *device_full_name(const char *name)
 	return g_ascii_strdown(name, -1);
 }
 
-GPtrArray *devices_of_vfio(const char *root)
+GPtrArray *devices_of_vfio(const char *root, int *error)
 {
 	g_autofree char *path = g_strconcat(root, "/sys/bus/pci/devices", NULL);
-	GPtrArray *names = sysfs_list(path, NULL);
+	GPtrArray *names = sysfs_list(path, error);
 
 	for (guint i = names->len; i-- > 0;) {
 		auto_device device = {0};
 
 		device_open(&device, root, "pci", names->pdata[i]);
+		if (device.error && !*error)
+			*error = device.error;
 		if (!device_has_vfio_driver(&device))
 			g_ptr_array_remove_index(names, i);
 	}

@@ -99,8 +99,11 @@ struct check_scope; /* access.h */
 /* Looks at one PCI device ("0000:3b:00.0", also "3b:00.0") or mdev (its UUID). */
 void check_device(Findings *findings, const struct check_scope *scope, const char *name);
 
-/* The PCI devices bound to a VFIO driver, sorted: strings to be freed with the array. */
-GPtrArray *devices_of_vfio(const char *root);
+/*
+ * The PCI devices bound to a VFIO driver, sorted: strings to be freed with the array. error is set to
+ * the first -errno of what could not be looked at.
+ */
+GPtrArray *devices_of_vfio(const char *root, int *error);
 
 /* sysfs.c: reading below a root */
 

@@ -2,6 +2,7 @@
 /*
  * vfio-cprctl check DEVICE, with devices that this machine does not have.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "cprctl/access.h"
@@ -172,6 +173,18 @@ START_TEST(a_device_that_is_not_there_is_a_blocker)
 }
 END_TEST
 
+START_TEST(devices_that_may_not_be_listed_are_not_none)
+{
+	int error = 0;
+
+	make_device(BDF, "vfio-pci", "12", "vfio0", true);
+	hide("sys/bus/pci/devices");
+	g_ptr_array_unref(devices_of_vfio(root, &error));
+	leave_nobody();
+	ck_assert_int_eq(error, -EACCES);
+}
+END_TEST
+
 START_TEST(devices_of_vfio_drivers_are_found)
 {
 	make_device("0000:00:02.0", "i915", "1", NULL, false);
@@ -179,8 +192,10 @@ START_TEST(devices_of_vfio_drivers_are_found)
 	make_device(BDF, "vfio-pci", "12", NULL, false);
 	make_device("0000:3c:00.0", NULL, "14", NULL, false);
 
-	g_autoptr(GPtrArray) names = devices_of_vfio(root);
+	int error = 0;
+	g_autoptr(GPtrArray) names = devices_of_vfio(root, &error);
 
+	ck_assert_int_eq(error, 0);
 	ck_assert_uint_eq(names->len, 2);
 	ck_assert_str_eq(names->pdata[0], BDF);
 	ck_assert_str_eq(names->pdata[1], OTHER);
@@ -260,6 +275,7 @@ int main(void)
 		noiommu_rules_type1_out,
 		an_mdev_rules_type1_out,
 		a_device_that_is_not_there_is_a_blocker,
+		devices_that_may_not_be_listed_are_not_none,
 		devices_of_vfio_drivers_are_found,
 		nodes_that_this_user_may_not_open_leave_a_device_unknown,
 		a_device_that_may_not_be_looked_at_is_not_missing,
