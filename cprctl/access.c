@@ -18,9 +18,16 @@
 
 void credentials_free(struct credentials *credentials)
 {
+	if (!credentials)
+		return;
 	g_free(credentials->name);
 	g_free(credentials->groups);
 	g_free(credentials);
+}
+
+void credentials_cleanup(struct credentials **credentials)
+{
+	credentials_free(*credentials);
 }
 
 static bool is_number(const char *text, unsigned int *ret_number)

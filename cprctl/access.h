@@ -36,9 +36,9 @@ struct check_scope {
  */
 int credentials_find(const char *user, const char *group, char *const *more,
 		     struct credentials **ret_credentials, const char **ret_missing);
-void credentials_free(struct credentials *credentials);
-typedef struct credentials Credentials;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Credentials, credentials_free)
+void credentials_free(struct credentials *credentials); /* NULL: nothing */
+void credentials_cleanup(struct credentials **credentials);
+#define auto_credentials __attribute__((cleanup(credentials_cleanup))) struct credentials
 
 /*
  * What access(2) tells who (NULL: the caller) of path; mode as there. Nothing is opened. 0, or

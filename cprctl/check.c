@@ -217,8 +217,8 @@ int check_run(struct ctl *ctl, int argc, char **argv)
 	};
 	g_autoptr(GPtrArray) findings = findings_new();
 	struct check_scope scope = {.root = ""};
-	g_autoptr(UnitFacts) unit = NULL;
-	g_autoptr(Credentials) user = NULL;
+	auto_unit_facts *unit = NULL;
+	auto_credentials *user = NULL;
 	bool good;
 	int r;
 

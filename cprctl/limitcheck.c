@@ -35,6 +35,9 @@ static void check_memlock(Findings *findings, guint64 memlock, const char *whose
 
 static void check_nofile(Findings *findings, guint64 nofile, const char *whose)
 {
+	g_autofree char *remedy =
+		g_strdup_printf("Set LimitNOFILE=%d in the VMM's unit", NOFILE_WANTED);
+
 	if (nofile >= NOFILE_WANTED)
 		findings_add(findings, "nofile", "RLIMIT_NOFILE", CHECK_OK, 0, NULL,
 			     "the hard limit is high enough for %s", whose ? whose : "this shell");
@@ -44,8 +47,7 @@ static void check_nofile(Findings *findings, guint64 nofile, const char *whose)
 			     " for this shell; a VMM's unit has its own, which was not looked into",
 			     nofile);
 	else
-		findings_add(findings, "nofile", "RLIMIT_NOFILE", CHECK_WARNING, 0,
-			     "Set LimitNOFILE=" G_STRINGIFY(NOFILE_WANTED) " in the VMM's unit",
+		findings_add(findings, "nofile", "RLIMIT_NOFILE", CHECK_WARNING, 0, remedy,
 			     "the hard limit is %" G_GUINT64_FORMAT
 			     " for %s; each MSI-X vector takes a descriptor, up to 2048 a device",
 			     nofile, whose);

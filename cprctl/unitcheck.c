@@ -13,6 +13,8 @@
 
 void unit_facts_free(struct unit_facts *facts)
 {
+	if (!facts)
+		return;
 	g_free(facts->id);
 	g_free(facts->load_state);
 	g_free(facts->user);
@@ -21,6 +23,11 @@ void unit_facts_free(struct unit_facts *facts)
 	g_free(facts->device_policy);
 	g_ptr_array_unref(facts->device_allow);
 	g_free(facts);
+}
+
+void unit_facts_cleanup(struct unit_facts **facts)
+{
+	unit_facts_free(*facts);
 }
 
 bool unit_name_is_valid(const char *name)

@@ -22,9 +22,9 @@ struct unit_facts {
 	unsigned int main_pid; /* 0: it does not run */
 };
 
-void unit_facts_free(struct unit_facts *facts);
-typedef struct unit_facts UnitFacts;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(UnitFacts, unit_facts_free)
+void unit_facts_free(struct unit_facts *facts); /* NULL: nothing */
+void unit_facts_cleanup(struct unit_facts **facts);
+#define auto_unit_facts __attribute__((cleanup(unit_facts_cleanup))) struct unit_facts
 
 /* Whether systemctl would take it as one unit's name. */
 bool unit_name_is_valid(const char *name);

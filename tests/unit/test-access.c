@@ -16,10 +16,10 @@
 
 static const struct node group_node = {"device-access", BDF, "/" NODE, "vfio", BACKEND_TYPE1};
 
-static Credentials *somebody(char *const *groups)
+static struct credentials *somebody(char *const *groups)
 {
 	const char *missing;
-	Credentials *found;
+	struct credentials *found;
 
 	ck_assert_int_eq(credentials_find(SOMEBODY, NULL, groups, &found, &missing), 0);
 	return found;
@@ -36,7 +36,8 @@ static void make_node(mode_t mode, gid_t gid)
 }
 
 /* The finding for a user, which only root can get. */
-static void expect_for(const Credentials *user, enum check_status as_root, unsigned int blocks)
+static void expect_for(const struct credentials *user, enum check_status as_root,
+		       unsigned int blocks)
 {
 	struct check_scope scope = {.root = root, .user = user};
 
@@ -49,7 +50,7 @@ static void expect_for(const Credentials *user, enum check_status as_root, unsig
 
 START_TEST(a_user_without_access_is_a_blocker)
 {
-	g_autoptr(Credentials) user = somebody(NULL);
+	auto_credentials *user = somebody(NULL);
 
 	make_node(0600, 0);
 	expect_for(user, CHECK_BLOCKER, BACKEND_TYPE1);
@@ -58,7 +59,7 @@ END_TEST
 
 START_TEST(a_user_with_access_is_fine)
 {
-	g_autoptr(Credentials) user = somebody(NULL);
+	auto_credentials *user = somebody(NULL);
 
 	make_node(0666, 0);
 	expect_for(user, CHECK_OK, 0);
@@ -67,7 +68,7 @@ END_TEST
 
 START_TEST(to_read_alone_is_not_enough)
 {
-	g_autoptr(Credentials) user = somebody(NULL);
+	auto_credentials *user = somebody(NULL);
 
 	make_node(0644, 0);
 	expect_for(user, CHECK_BLOCKER, BACKEND_TYPE1);
@@ -77,7 +78,7 @@ END_TEST
 START_TEST(groups_that_a_unit_adds_count)
 {
 	char *const groups[] = {"64000", NULL};
-	g_autoptr(Credentials) user = somebody(groups);
+	auto_credentials *user = somebody(groups);
 
 	make_node(0660, 64000);
 	expect_for(user, CHECK_OK, 0);
@@ -86,7 +87,7 @@ END_TEST
 
 START_TEST(the_askers_own_groups_do_not_count)
 {
-	g_autoptr(Credentials) user = somebody(NULL);
+	auto_credentials *user = somebody(NULL);
 
 	make_node(0660, getegid());
 	expect_for(user, CHECK_BLOCKER, BACKEND_TYPE1);
@@ -95,7 +96,7 @@ END_TEST
 
 START_TEST(a_directory_on_the_way_counts)
 {
-	g_autoptr(Credentials) user = somebody(NULL);
+	auto_credentials *user = somebody(NULL);
 	g_autofree char *dir = g_build_filename(root, "dev/vfio", NULL);
 
 	make_node(0666, 0);
@@ -128,7 +129,7 @@ END_TEST
 
 START_TEST(who_is_not_root_cannot_ask_for_others)
 {
-	g_autoptr(Credentials) user = somebody(NULL);
+	auto_credentials *user = somebody(NULL);
 	struct check_scope scope = {.root = root, .user = user};
 
 	make_node(0666, 0);
@@ -142,7 +143,7 @@ END_TEST
 
 START_TEST(a_node_that_is_not_there_is_not_told_again)
 {
-	g_autoptr(Credentials) user = geteuid() ? NULL : somebody(NULL);
+	auto_credentials *user = geteuid() ? NULL : somebody(NULL);
 	struct check_scope scope = {.root = root, .user = user};
 
 	check_node(findings, &scope, &group_node);
@@ -152,7 +153,7 @@ END_TEST
 
 START_TEST(a_user_who_may_not_connect_is_a_blocker_for_all)
 {
-	g_autoptr(Credentials) user = somebody(NULL);
+	auto_credentials *user = somebody(NULL);
 	g_autofree char *socket = g_build_filename(root, "socket", NULL);
 	const struct node node = {"access", socket, socket, NULL, BACKEND_ALL};
 	struct check_scope scope = {.root = "", .user = user};
@@ -166,7 +167,7 @@ END_TEST
 
 START_TEST(a_units_sandbox_is_a_blocker_for_whoever_it_is)
 {
-	g_autoptr(UnitFacts) unit = unit_parse("Id=vm.service\nDevicePolicy=closed\n");
+	auto_unit_facts *unit = unit_parse("Id=vm.service\nDevicePolicy=closed\n");
 	struct check_scope scope = {.root = root, .unit = unit};
 
 	make_node(0666, 0);
@@ -178,7 +179,7 @@ END_TEST
 START_TEST(who_does_not_exist_is_named)
 {
 	char *const groups[] = {"0", "no-such-group", NULL};
-	Credentials *found;
+	struct credentials *found;
 	const char *missing;
 
 	ck_assert_int_eq(credentials_find("no-such-user", NULL, NULL, &found, &missing), -ENOENT);

@@ -26,7 +26,8 @@ static json_t *active(const char *device)
 }
 
 /* With what the daemon told; consumes it. */
-static void look_at(const char *name, json_t *sessions, const UnitFacts *unit, bool are_given)
+static void look_at(const char *name, json_t *sessions, const struct unit_facts *unit,
+		    bool are_given)
 {
 	json_auto_t *told = sessions;
 	struct check_scope scope = {
@@ -56,8 +57,8 @@ END_TEST
 
 START_TEST(it_is_not_for_the_unit_whose_it_is)
 {
-	g_autoptr(UnitFacts) own = unit_parse("Id=vm@web1.service\n");
-	g_autoptr(UnitFacts) other = unit_parse("Id=vm@web2.service\n");
+	auto_unit_facts *own = unit_parse("Id=vm@web1.service\n");
+	auto_unit_facts *other = unit_parse("Id=vm@web2.service\n");
 
 	make_device(BDF, "vfio-pci", "12", "vfio0", true);
 	look_at(BDF, orphan(BDF), own, true);

@@ -21,7 +21,7 @@ static const char as_in_the_example[] = "Id=vm@web1.service\n"
 					"DeviceAllow=/dev/iommu rw\n"
 					"PrivateDevices=no\n";
 
-static void expect_refusal(const UnitFacts *facts, const char *node, const char *devices,
+static void expect_refusal(const struct unit_facts *facts, const char *node, const char *devices,
 			   bool refused)
 {
 	g_autofree char *why = unit_refuses(facts, root, node, devices);
@@ -31,7 +31,7 @@ static void expect_refusal(const UnitFacts *facts, const char *node, const char 
 
 START_TEST(the_example_of_a_unit_is_fine)
 {
-	g_autoptr(UnitFacts) facts = unit_parse(as_in_the_example);
+	auto_unit_facts *facts = unit_parse(as_in_the_example);
 
 	check_unit(findings, root, facts);
 	expect("unit", CHECK_OK, 0);
@@ -48,9 +48,9 @@ END_TEST
 
 START_TEST(a_units_low_limits_are_warnings_that_name_it)
 {
-	g_autoptr(UnitFacts)
-		facts = unit_parse("Id=vm.service\nLoadState=loaded\nLimitMEMLOCKSoft=8388608\n"
-				   "LimitNOFILE=65536\n");
+	auto_unit_facts *facts =
+		unit_parse("Id=vm.service\nLoadState=loaded\nLimitMEMLOCKSoft=8388608\n"
+			   "LimitNOFILE=65536\n");
 
 	check_unit(findings, root, facts);
 	expect("memlock", CHECK_WARNING, 0);
@@ -62,8 +62,8 @@ END_TEST
 
 START_TEST(the_limits_of_the_running_process_come_first)
 {
-	g_autoptr(UnitFacts) facts = unit_parse("Id=vm.service\nLoadState=loaded\nMainPID=77\n"
-						"LimitMEMLOCKSoft=infinity\nLimitNOFILE=524288\n");
+	auto_unit_facts *facts = unit_parse("Id=vm.service\nLoadState=loaded\nMainPID=77\n"
+					    "LimitMEMLOCKSoft=infinity\nLimitNOFILE=524288\n");
 
 	make_file(
 		"proc/77/limits",
@@ -80,7 +80,7 @@ END_TEST
 
 START_TEST(a_unit_that_is_not_there_is_a_blocker)
 {
-	g_autoptr(UnitFacts) facts = unit_parse("Id=wm.service\nLoadState=not-found\n");
+	auto_unit_facts *facts = unit_parse("Id=wm.service\nLoadState=not-found\n");
 
 	check_unit(findings, root, facts);
 	expect("unit", CHECK_BLOCKER, BACKEND_ALL);
@@ -90,7 +90,7 @@ END_TEST
 
 START_TEST(a_unit_that_starts_no_process_has_no_limits)
 {
-	g_autoptr(UnitFacts) facts = unit_parse("Id=vms.slice\nLoadState=loaded\n");
+	auto_unit_facts *facts = unit_parse("Id=vms.slice\nLoadState=loaded\n");
 
 	check_unit(findings, root, facts);
 	expect("memlock", CHECK_UNKNOWN, 0);
@@ -99,8 +99,8 @@ END_TEST
 
 START_TEST(without_a_policy_all_devices_are_allowed)
 {
-	g_autoptr(UnitFacts) facts = unit_parse("DevicePolicy=auto\n");
-	g_autoptr(UnitFacts) listed = unit_parse("DevicePolicy=auto\nDeviceAllow=/dev/kvm rw\n");
+	auto_unit_facts *facts = unit_parse("DevicePolicy=auto\n");
+	auto_unit_facts *listed = unit_parse("DevicePolicy=auto\nDeviceAllow=/dev/kvm rw\n");
 
 	expect_refusal(facts, "/dev/vfio/12", "vfio", false);
 	expect_refusal(listed, "/dev/vfio/12", "vfio", true);
@@ -123,7 +123,7 @@ START_TEST(a_policy_is_read_as_systemd_does)
 	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
 		g_autofree char *text =
 			g_strdup_printf("DevicePolicy=strict\nDeviceAllow=%s\n", cases[i].allow);
-		g_autoptr(UnitFacts) facts = unit_parse(text);
+		auto_unit_facts *facts = unit_parse(text);
 
 		expect_refusal(facts, "/dev/vfio/12", "vfio", !cases[i].group);
 		expect_refusal(facts, "/dev/vfio/devices/vfio0", "vfio-dev", !cases[i].cdev);
@@ -134,7 +134,7 @@ END_TEST
 
 START_TEST(private_devices_has_no_vfio)
 {
-	g_autoptr(UnitFacts) facts = unit_parse("PrivateDevices=yes\nDeviceAllow=char-vfio* rw\n");
+	auto_unit_facts *facts = unit_parse("PrivateDevices=yes\nDeviceAllow=char-vfio* rw\n");
 
 	expect_refusal(facts, "/dev/vfio/12", "vfio", true);
 }

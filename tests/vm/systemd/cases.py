@@ -656,6 +656,32 @@ def start_that_cannot_succeed_is_no_busy_loop(case):
         systemctl("stop", SERVICE)
 
 
+def check_reads_units_as_systemd_has_them(case):
+    """check --unit finds the unit of a VMM good, and tells what is wrong with another."""
+    bdf = case.edu[0]
+    with unit_of_a_vmm(case, "some-vm") as unit:
+        findings = ctl(case.socket, "check", "--unit", unit, bdf)
+    wanted = ("unit", "memlock", "nofile", "access", "device-access", "device-holder")
+    found = [one for one in findings if one["check"] in wanted]
+    assert {one["check"] for one in found} == set(wanted), findings
+    assert all(one["status"] == "ok" for one in found), found
+
+    sealed = "/run/systemd/system/sealed.service"
+    with open(sealed, "w", encoding="ascii") as file:
+        file.write("[Service]\nExecStart=/bin/true\nUser=nobody\nDevicePolicy=closed\n"
+                   "DeviceAllow=char-vfio* r\nLimitMEMLOCK=64K\nLimitNOFILE=1000:2000\n")
+    try:
+        systemctl("daemon-reload")
+        findings = ctl(case.socket, "check", "--unit", "sealed", bdf, status=1)
+    finally:
+        os.remove(sealed)
+    found = {one["check"]: one for one in findings if "sealed.service" in one["detail"]}
+    assert {"access", "device-access", "memlock", "nofile"} <= found.keys(), findings
+    assert "64 KiB" in found["memlock"]["detail"] and "2000" in found["nofile"]["detail"], found
+    absent = ctl(case.socket, "check", "--unit", "absent", bdf, status=1)
+    assert [one["status"] for one in absent if one["check"] == "unit"] == ["blocker"], absent
+
+
 def users_are_kept_apart(case):
     """Inside the sandbox, too, the daemon knows its peers' users: names are each user's own."""
     with drop_in(SOCKET_UNIT, "[Socket]\nSocketMode=0666\n"):
@@ -722,6 +748,7 @@ CASES = {
     nothing_done_to_the_daemon_s_units_harms_a_vmm: (120, True),
     stop_of_a_vmm_releases_and_its_death_does_not: (120, True),
     start_that_cannot_succeed_is_no_busy_loop: (120, False),
+    check_reads_units_as_systemd_has_them: (60, True),
     users_are_kept_apart: (60, False),
     varlinkctl_works: (60, False),
 }
