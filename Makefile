@@ -166,8 +166,9 @@ VM_PROGRAMS := $(B)/tests/vmm $(B)/tests/killpoint.so
 
 DAEMON_TEST_OBJ := $(filter-out $(B)/daemon/main.o,$(DAEMON_OBJ)) $(COMMON_OBJ)
 HOSTCHECK_OBJ   := $(patsubst %,$(B)/cprctl/%.o,hostcheck hostprobe limitcheck access unitcheck device \
-	devicecheck holder pci-address sysfs output call) $(B)/client/connection.o \
+	devicecheck holder session pci-address sysfs output call) $(B)/client/connection.o \
 	$(B)/client/refusal.o $(COMMON_OBJ)
+
 CTL_TESTS := $(patsubst %,$(B)/tests/test-%,hostcheck devicecheck access unitcheck holder pci-address)
 
 $(CTL_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o \

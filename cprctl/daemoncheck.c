@@ -29,7 +29,7 @@ static json_t *ask(struct ctl *ctl, Findings *findings, const char *method, json
 /* vfio-cprd 0.1.0 tells of a session's devices only to who asks for that session. */
 static void fill_in_devices(struct ctl *ctl, Findings *findings, json_t *session)
 {
-	json_t *devices = json_array(), *object;
+	json_t *devices, *object;
 	json_auto_t *answer = NULL;
 	json_t *parameters = json_pack("{s:O}", "name", json_object_get(session, "name"));
 	size_t i;
@@ -39,6 +39,9 @@ static void fill_in_devices(struct ctl *ctl, Findings *findings, json_t *session
 		json_object_set(parameters, "uid", json_object_get(session, "uid"));
 	answer = ask(ctl, findings, CTL_INTERFACE "Show", parameters,
 		     "does not tell the devices of a session");
+	if (!answer)
+		return;
+	devices = json_array();
 	json_array_foreach(json_object_get(answer, "objects"), i, object)
 	{
 		if (g_str_equal(output_string(object, "kind"), "device"))

@@ -9,6 +9,7 @@
 
 #include "cprctl/holder.h"
 #include "cprctl/output.h"
+#include "cprctl/session.h"
 #include "cprctl/unitcheck.h"
 
 const json_t *holder_find(const json_t *sessions, const char *device)
@@ -132,6 +133,43 @@ static bool check_rest_of_group(Findings *findings, const struct check_scope *sc
 	return false;
 }
 
+/* The first session whose devices nobody knows: it cannot be read, or was not told of. */
+static const json_t *find_opaque(const json_t *sessions)
+{
+	json_t *session;
+	size_t i;
+
+	json_array_foreach(sessions, i, session)
+	{
+		if (!json_is_array(json_object_get(session, "devices")) &&
+		    (session_count_kind(session, "device") ||
+		     g_str_equal(output_string(session, "state"), "unreadable")))
+			return session;
+	}
+	return NULL;
+}
+
+static void tell_no_holder(Findings *findings, const struct check_scope *scope, const char *device)
+{
+	const json_t *opaque = find_opaque(scope->sessions);
+	g_autofree char *words = opaque ? holder_words(opaque) : NULL;
+
+	if (opaque)
+		findings_add(findings, "device-holder", device, CHECK_UNKNOWN, 0,
+			     "Restart a vfio-cprd of the version that stored it: systemctl restart "
+			     "vfio-cprd",
+			     "no session is known to hold it, but the devices of %s cannot be told",
+			     words);
+	else if (geteuid() == 0)
+		findings_add(findings, "device-holder", device, CHECK_OK, 0, NULL,
+			     "no session holds it");
+	else
+		findings_add(
+			findings, "device-holder", device, CHECK_UNKNOWN, 0, "Run this as root",
+			"no session that this user may see holds it; other users' sessions are "
+			"shown to root alone");
+}
+
 void check_holder(Findings *findings, const struct check_scope *scope, const struct device *device)
 {
 	const json_t *session = holder_find(scope->sessions, device->name);
@@ -140,15 +178,6 @@ void check_holder(Findings *findings, const struct check_scope *scope, const str
 		return;
 	if (session)
 		tell_holder(findings, scope, device->name, session, "");
-	else if (check_rest_of_group(findings, scope, device))
-		return;
-	else if (geteuid() == 0)
-		findings_add(findings, "device-holder", device->name, CHECK_OK, 0, NULL,
-			     "no session holds it");
-	else
-		findings_add(
-			findings, "device-holder", device->name, CHECK_UNKNOWN, 0,
-			"Run this as root",
-			"no session that this user may see holds it; other users' sessions are "
-			"shown to root alone");
+	else if (!check_rest_of_group(findings, scope, device))
+		tell_no_holder(findings, scope, device->name);
 }

@@ -127,6 +127,17 @@ START_TEST(what_the_caller_may_not_see_is_not_known_to_be_free)
 }
 END_TEST
 
+START_TEST(a_session_that_cannot_be_read_may_hold_it)
+{
+	make_device(BDF, "vfio-pci", "12", "vfio0", true);
+	look_at(BDF,
+		json_pack("[{s:s, s:s, s:n}]", "name", "old", "state", "unreadable", "devices"),
+		NULL, true);
+	expect("device-holder", CHECK_UNKNOWN, 0);
+	says("device-holder", "session old", "systemctl restart vfio-cprd");
+}
+END_TEST
+
 START_TEST(without_a_daemon_nothing_is_said_of_holders)
 {
 	make_device(BDF, "vfio-pci", "12", "vfio0", true);
@@ -187,6 +198,7 @@ int main(void)
 		a_group_is_held_as_a_whole,
 		an_unbind_that_waits_is_told_from_a_device_without_driver,
 		what_the_caller_may_not_see_is_not_known_to_be_free,
+		a_session_that_cannot_be_read_may_hold_it,
 		without_a_daemon_nothing_is_said_of_holders,
 		names_are_no_commands,
 		a_vf_of_a_pf_of_vfio_needs_a_token,
