@@ -5,6 +5,7 @@
  */
 #include <unistd.h>
 
+#include "client/refusal.h"
 #include "cprctl/daemoncheck.h"
 #include "cprctl/output.h"
 #include "cprctl/session.h"
@@ -69,35 +70,43 @@ static json_t *ask_sessions(struct ctl *ctl, Findings *findings)
 	return json_incref(sessions);
 }
 
+static void tell_status(const struct ctl *ctl, Findings *findings, const json_t *status)
+{
+	const char *version = output_string(status, "version");
+	const char *warning = output_string(status, "warning");
+	bool survives = json_is_true(json_object_get(status, "survivesRestart"));
+
+	if (survives && !*warning)
+		findings_add(findings, "daemon", ctl->socket, CHECK_OK, 0, NULL,
+			     "vfio-cprd %s answers; sessions: %" PRId64 ", orphans: %" PRId64
+			     ", descriptors: %" PRId64 " of %" PRId64,
+			     version, output_int(status, "sessions"), output_int(status, "orphans"),
+			     output_int(status, "descriptors"),
+			     output_int(status, "descriptorLimit"));
+	else
+		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
+			     survives ? NULL
+				      : "Let systemd start it: systemctl start vfio-cprd.socket",
+			     "vfio-cprd %s answers, but: %s", version,
+			     *warning ? warning : "its own death would lose the sessions");
+}
+
 json_t *check_daemon(struct ctl *ctl, Findings *findings)
 {
 	json_auto_t *status = NULL;
-	const char *warning;
 	int r;
 
 	r = ctl_connect(ctl, true);
 	if (r < 0) {
-		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
-			     "systemctl start vfio-cprd.socket, or --socket; run this as root if "
-			     "it is a matter of access",
-			     "no vfio-cprd answers: %s", g_strerror(-r));
+		g_autofree char *refusal = refusal_tell(ctl->socket, r);
+
+		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0, NULL,
+			     "no vfio-cprd answers: %s", refusal);
 		return NULL;
 	}
 	status = ask(ctl, findings, CTL_INTERFACE "Status", NULL, "does not tell its status");
 	if (!status)
 		return NULL;
-	warning = output_string(status, "warning");
-	if (json_is_true(json_object_get(status, "survivesRestart")) && !*warning)
-		findings_add(findings, "daemon", ctl->socket, CHECK_OK, 0, NULL,
-			     "vfio-cprd %s answers; sessions: %" PRId64 ", orphans: %" PRId64
-			     ", descriptors: %" PRId64 " of %" PRId64,
-			     output_string(status, "version"), output_int(status, "sessions"),
-			     output_int(status, "orphans"), output_int(status, "descriptors"),
-			     output_int(status, "descriptorLimit"));
-	else
-		findings_add(findings, "daemon", ctl->socket, CHECK_WARNING, 0,
-			     "Let systemd start it: systemctl start vfio-cprd.socket",
-			     "vfio-cprd %s answers, but: %s", output_string(status, "version"),
-			     *warning ? warning : "its own death would lose the sessions");
+	tell_status(ctl, findings, status);
 	return ask_sessions(ctl, findings);
 }

@@ -9,6 +9,7 @@
 
 #include "cprctl/device.h"
 #include "cprctl/hostcheck.h"
+#include "cprctl/pci-address.h"
 
 void device_clear(struct device *device)
 {
@@ -65,12 +66,10 @@ GPtrArray *device_group_members(const struct device *device, int *error)
 
 char *device_full_name(const char *name)
 {
-	unsigned int bus, slot, function;
-	int end = 0;
+	char *address = pci_address_complete(name);
 
-	if (sscanf(name, "%2x:%2x.%1x%n", &bus, &slot, &function, &end) == 3 && !name[end])
-		return g_strdup_printf("0000:%02x:%02x.%x", bus, slot, function);
-	return g_ascii_strdown(name, -1);
+	/* What is no address may be an mdev's UUID. */
+	return address ? address : g_ascii_strdown(name, -1);
 }
 
 GPtrArray *devices_of_vfio(const char *root, int *error)
