@@ -12,7 +12,8 @@ for tool in clang-format cppcheck shellcheck clang; do
 	}
 done
 mapfile -t sources < <(git ls-files '*.c' '*.h')
-mapfile -t scripts < <(git ls-files '*.sh' .ci/run tests/vm/harness/init tests/vm/systemd/initrd)
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run tests/vm/harness/init tests/vm/systemd/initrd \
+	tests/docs/initrd)
 clang-format --dry-run -Werror "${sources[@]}" || status=1
 shellcheck -x -P SCRIPTDIR "${scripts[@]}" || status=1
 cppcheck -q --enable=warning,portability --inline-suppr --error-exitcode=1 \
