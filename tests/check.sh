@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make check: installs what is missing, builds with the sanitizers, runs the suites given (all,
-# unit, proto, completion, journal, harness, vm, systemd, tree), and ends with one line that counts
-# their tests.
+# unit, proto, completion, journal, harness, vm, systemd, tree, install, docs, demo), and ends with
+# one line that counts their tests.
 set -u -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 
@@ -120,6 +120,31 @@ journal() {
 	run kills "${kills[@]}"
 }
 
+# as_root NAME COMMAND...: run, where the suite needs root.
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		run "$@"
+	else
+		echo "SKIP suite $1: only root may use chroot, for a clean Debian (sudo make check-$1)"
+		skipped=$((skipped + 1))
+	fi
+}
+
+install() {
+	as_root install /usr/bin/python3 tests/lib/runner.py --timeout 300 tests/install/test_install.py
+}
+
+# The commands of README.md and the manual pages; one of them, make demo, has a VM of its own.
+docs() {
+	run pages /usr/bin/python3 tests/lib/runner.py tests/docs/test_commands.py
+	as_root docs tests/docs/run.sh --results "$logs/docs"
+	demo
+}
+
+demo() {
+	run demo make demo
+}
+
 # The machines are emulated, and each leaves a processor idle: two lanes of about the same length, and
 # a short one.
 vm_and_journal() {
@@ -136,7 +161,9 @@ packages=(tests/packages)
 case $1 in all | completion) packages+=(tests/completion/packages) ;; esac
 case $1 in
 all | vm | harness) packages+=(tests/vm/harness/packages) ;;&
-all | systemd) packages+=(tests/vm/harness/packages tests/vm/systemd/packages) ;;
+all | systemd | docs | install)
+	packages+=(tests/vm/harness/packages tests/vm/systemd/packages)
+	;;
 esac
 tests/install-packages.sh "${packages[@]}" || exit
 programs=test-programs
@@ -163,6 +190,8 @@ all)
 	completion
 	run harness tests/vm/harness/run-selftest.sh iommufd
 	vm_and_journal
+	install
+	docs
 	;;
 tree) run tree tests/tree.sh ;;
 unit) run unit unit ;;
