@@ -128,6 +128,15 @@ static void remove_own(const struct own_socket *own)
 		unlink(own->path);
 }
 
+/* On a machine without systemd nobody has made /run/vfio-cprd. */
+static void make_folder(const char *path)
+{
+	g_autofree char *folder = g_path_get_dirname(path);
+
+	if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+		log_debug(NULL, "cannot make %s: %s", folder, g_strerror(errno));
+}
+
 static int listen_at(const char *path, mode_t mode, struct own_socket *ret_own)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -140,6 +149,7 @@ static int listen_at(const char *path, mode_t mode, struct own_socket *ret_own)
 		return -errno;
 	if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
+	make_folder(path);
 	if (is_stale(&address))
 		unlink(path);
 	mask = umask(0777 & ~mode);

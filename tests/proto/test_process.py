@@ -139,6 +139,15 @@ class Options(unittest.TestCase):
             self.assertIn("vfio-cprd: error: cannot listen on " + path, done.stderr)
         self.assertTrue(os.path.isdir(self.directory))
 
+    def test_the_socket_s_directory_is_made_if_that_alone_is_missing(self):
+        path = os.path.join(self.directory, "made", "socket")
+        process = subprocess.Popen([DAEMON, "--socket", path], stderr=subprocess.DEVNULL)
+        self.addCleanup(process.kill)
+        self.assertTrue(eventually(lambda: os.path.exists(path)))
+        self.assertEqual(os.stat(os.path.dirname(path)).st_mode & 0o777, 0o755)
+        process.terminate()
+        self.assertEqual(process.wait(), 0)
+
     def test_a_socket_left_by_a_daemon_that_was_killed_is_replaced(self):
         process = subprocess.Popen([DAEMON, "--socket", self.path], stderr=subprocess.DEVNULL)
         eventually(lambda: os.path.exists(self.path))
