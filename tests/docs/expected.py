@@ -97,6 +97,8 @@ COMMANDS = {
     "    while read -r name; do systemctl start \"vm@$name\"; done": Run(
         given=lambda m: m.dead_unit("vm@vm1"), endless=True,
         then=lambda m, output: m.check_restarts("vm@vm1", "vm1", output)),
+    "vfio-cprctl check --unit vm@web1 0000:3b:00.0": Run(
+        given=lambda m: m.unit("vm@web1"), contains=("vm@web1.service",)),
     "vfio-cprctl release --yes vm1": Run(
         given=lambda m: m.orphan("vm1"), then=lambda m, _: m.check_gone("vm1")),
 

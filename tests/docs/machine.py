@@ -23,6 +23,7 @@ StartLimitIntervalSec=0
 [Service]
 ExecStart={EDU} --session %i --rounds 1000000 DEVICE
 LimitMEMLOCK=infinity
+LimitNOFILE=524288
 """
 
 
@@ -82,12 +83,16 @@ class Machine:
         self.wait_for(name, "orphaned")
         run("journalctl", "--sync")
 
-    def dead_unit(self, unit):
-        """A VMM of a unit that has died."""
+    def unit(self, unit):
+        """A unit of a VMM, which does not run."""
         template = unit.partition("@")[0]
         with open(f"/run/systemd/system/{template}@.service", "w", encoding="utf-8") as file:
             file.write(UNIT.replace("DEVICE", self.device))
         run("systemctl", "daemon-reload")
+
+    def dead_unit(self, unit):
+        """A VMM of a unit that has died."""
+        self.unit(unit)
         run("systemctl", "start", unit)
         self.at_end.append(lambda: run("systemctl", "stop", unit))
         self.kill(unit, unit.partition("@")[2])
