@@ -10,7 +10,6 @@ import concurrent.futures
 import importlib.util
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -18,10 +17,7 @@ import traceback
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-
-class Hang(Exception):
-    pass
+from patience import Watcher
 
 
 def sentence(test):
@@ -35,16 +31,16 @@ def sentence(test):
 
 
 class Result(unittest.TestResult):
-    def __init__(self, timeout):
+    def __init__(self, watcher):
         super().__init__()
-        self.timeout = timeout
+        self.watcher = watcher
         self.passed = self.failed = self.left_out = 0
 
     def startTest(self, test):
         super().startTest(test)
         self.problems, self.reason = [], None
         self.started = time.monotonic()
-        signal.alarm(self.timeout)
+        self.watcher.begin()
 
     def note(self, test, problem):
         text = "".join(traceback.format_exception(*problem))
@@ -70,7 +66,7 @@ class Result(unittest.TestResult):
         self.reason = reason
 
     def stopTest(self, test):
-        signal.alarm(0)
+        self.watcher.end()
         super().stopTest(test)
         name = sentence(test)
         if os.environ.get("TIMES"):
@@ -132,11 +128,7 @@ def run_at_once(options):
 
 
 def run_here(options):
-    def on_alarm(number, frame):
-        raise Hang(f"cut off after {options.timeout} s")
-
-    signal.signal(signal.SIGALRM, on_alarm)
-    result = Result(options.timeout)
+    result = Result(Watcher(options.timeout))
     for path in options.files:
         tests = list(tests_of(load(path)))
         unittest.TestSuite(
@@ -150,7 +142,7 @@ def main():
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="run N files at once (1)")
     parser.add_argument("-k", metavar="WORD", default="", help="only tests whose name has WORD")
-    parser.add_argument("--timeout", type=int, default=60, help="seconds for each test (60)")
+    parser.add_argument("--timeout", type=int, default=60, help="for each test, see patience.py (60)")
     options = parser.parse_args()
 
     many = options.j > 1 and len(options.files) > 1
