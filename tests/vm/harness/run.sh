@@ -3,17 +3,17 @@
 #
 # The machine is emulated by TCG with a VT-d IOMMU, so that its kernel has real VFIO without any
 # hardware. Status 0 means that every listed test passed or was skipped. A test without a result,
-# because the VM died or did not end in time, is LOST, which counts as failed.
+# because the VM died or hung, is LOST, which counts as failed. follow.py says what hangs.
 
 . "$(dirname "$0")/common.sh"
 
 usage="usage: run.sh --kernel NAME --list FILE [OPTION...] SRC:DEST...
   --kernel NAME     iommufd or debian-6.1, see kernel.sh
-  --list FILE       the tests: lines of NAME TIMEOUT_SECONDS COMMAND...
+  --list FILE       the tests: lines of NAME TIMEOUT_SECONDS COMMAND...; see follow.py for the seconds
   --only PATTERN    run only the tests whose names match this shell pattern
   --results DIR     leave NAME.log of every test, console.log and summary there
   --stream NAME     print this test's output as it comes
-  --timeout SECONDS cut the VM off (default: the sum of the tests' own timeouts, and 60)
+  --timeout SECONDS cut the VM off, whatever it does (default: each test has its own timeout)
   --mem MB          the guest's memory (default 1536)
   --edu N           how many edu devices, each in its own IOMMU group (default 4)
   --interactive     a shell in the VM instead of the tests; ends with exit, or Ctrl-A x
@@ -53,22 +53,18 @@ parse_arguments() {
 	[[ $kernel_name && ($list || $interactive) ]] || usage_error "$usage"
 }
 
-# Sets names to the wanted tests, writes their lines to $work/list, sums up their timeouts
+# Writes the lines of the wanted tests to $work/list
 read_list() {
-	local name timeout command sum=60
-	names=()
+	local name timeout command
 	while read -r name timeout command; do
 		[[ -z $name || $name == '#'* ]] && continue
 		[[ $name =~ ^[A-Za-z0-9._-]+$ && $timeout =~ ^[0-9]+$ && $command ]] ||
 			die "$list: not NAME TIMEOUT COMMAND: $name $timeout $command"
 		# shellcheck disable=SC2053 # a pattern
 		[[ $name == $only ]] || continue
-		names+=("$name")
-		sum=$((sum + timeout))
 		echo "$name $timeout $command"
 	done <"${list:-/dev/null}" >"$work/list"
-	[[ ${#names[@]} -gt 0 || $interactive ]] || die "$list has no test $only"
-	total=${total:-$sum}
+	[[ -s $work/list || $interactive ]] || die "$list has no test $only"
 }
 
 # KVM where the processor really has it (a /dev/kvm alone may be unable to run a stock kernel)
@@ -104,78 +100,12 @@ build_machine() {
 	done
 }
 
-indent() {
-	sed 's/^/    /' "$1"
-}
-
-# report NAME VERDICT STATUS SECONDS
-report() {
-	local log=$results/$1.log
-	verdicts[$1]=$2
-	case $2 in
-	pass) echo "PASS $1 ($4 s)" ;;
-	skip) echo "SKIP $1: $(tail -n 1 "$log")" ;;
-	fail) echo "FAIL $1 (status $3, $4 s)" ;;
-	hang) echo "HANG $1 (cut off after $4 s)" ;;
-	esac
-	if [[ ($2 == fail || $2 == hang) && $1 != "$stream" ]]; then
-		indent "$log"
-	fi
-}
-
-# Follows the results port on standard input until the VM ends; running is left naming the
-# test which had begun and not ended
-follow_results() {
-	local line name verdict status seconds
-	while IFS= read -r line; do
-		case $line in
-		'@begin '*)
-			running=${line#@begin }
-			exec {log}>"$results/$running.log"
-			;;
-		'| '*)
-			echo "${line#| }" >&"$log"
-			if [[ $running == "$stream" ]]; then
-				echo "${line#| }"
-			fi
-			;;
-		'@end '*)
-			read -r _ name verdict status seconds <<<"$line"
-			exec {log}>&-
-			running=
-			report "$name" "$verdict" "$status" "$seconds"
-			;;
-		esac
-	done
-}
-
-# Reports the tests without a result: the one which ran when the VM ended, and those after it
-report_lost() {
-	local name lost=
-	for name in "${names[@]}"; do
-		[[ ${verdicts[$name]-} ]] && continue
-		lost=1
-		verdicts[$name]=lost
-		if [[ $name == "$running" ]]; then
-			echo "LOST $name: $vm_end while it ran"
-			indent "$results/$name.log"
-		else
-			: >"$results/$name.log"
-			echo "LOST $name: $vm_end before it began"
-		fi
-	done
-	if [[ $lost ]]; then
-		echo "The console's last lines:"
-		indent <(tail -n 60 "$results/console.log" | tr -d '\r')
-	fi
-}
-
 parse_arguments "$@"
 need_program qemu-system-x86_64 qemu-system-x86
 
 work=$(mktemp -d)
 vm=
-trap '[[ $vm ]] && kill "$vm" 2>/dev/null; rm -rf "$work"' EXIT
+trap '[[ $vm ]] && kill "$vm" 2>/dev/null && wait "$vm"; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 results=${results:-$work/results}
 mkdir -p "$results"
@@ -187,27 +117,12 @@ if [[ $interactive ]]; then
 	exit
 fi
 
-declare -A verdicts
-running='' log=''
-mkfifo "$work/port"
-timeout --foreground "$total" qemu-system-x86_64 "${machine[@]}" \
-	-serial "file:$results/console.log" -serial stdio </dev/null >"$work/port" &
+# Waited for, so that a signal ends it and leaves nothing
+/usr/bin/python3 "$here/follow.py" --list "$work/list" --results "$results" --stream "$stream" \
+	--timeout "${total:-0}" \
+	qemu-system-x86_64 "${machine[@]}" -serial "file:$results/console.log" -serial stdio &
 vm=$!
-follow_results <"$work/port"
-vm_end="the VM ended"
 status=0
 wait "$vm" || status=$?
 vm=
-if [[ $status == 124 ]]; then
-	vm_end="the VM was cut off after $total s"
-fi
-report_lost
-
-count() {
-	printf '%s\n' "${verdicts[@]}" | grep -cxE "$1" || true
-}
-failed=$(count 'fail|lost')
-hung=$(count hang)
-echo "passed $(count pass) failed $failed hung $hung skipped $(count skip)" |
-	tee "$results/summary"
-[[ $failed == 0 && $hung == 0 ]]
+exit "$status"

@@ -6,6 +6,7 @@ A test runs in a scope of its own, so that whatever it leaves behind is killed a
 """
 
 import os
+import queue
 import re
 import subprocess
 import threading
@@ -60,11 +61,25 @@ class KernelLog:
 
 
 class Port:
-    """The serial port to the host."""
+    """The serial port to the host, which also tells which test is to be given up."""
 
     def __init__(self):
-        self.fd = os.open(PORT, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        self.fd = os.open(PORT, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         tty.setraw(self.fd)
+        self.words = queue.SimpleQueue()
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        with open(self.fd, encoding="ascii", errors="replace", closefd=False) as lines:
+            for line in lines:
+                self.words.put(line.strip())
+
+    def gives_up(self, name):
+        """Whether the host has waited enough for that test."""
+        try:
+            return self.words.get_nowait() == f"give-up {name}"
+        except queue.Empty:
+            return False
 
     def line(self, text):
         data = text.encode(errors="replace") + b"\n"
@@ -77,22 +92,26 @@ class Port:
 
 
 class Test:
-    def __init__(self, name, timeout, command):
+    def __init__(self, port, name, command):
+        self.port = port
         self.name = name
-        self.timeout = int(timeout)
         self.scope = f"test-{name}.scope"
         self.process = subprocess.Popen(
             ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={self.scope}",
              "sh", "-c", command],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", cwd="/tmp", start_new_session=True)
+            text=True, errors="replace", cwd="/tmp", start_new_session=True,
+            env={**os.environ, "PATIENCE": "endless", "PYTHONFAULTHANDLER": "1"})
 
     def verdict(self):
         """pass, fail, hang or skip, and the exit status."""
-        try:
-            status = self.process.wait(self.timeout)
-        except subprocess.TimeoutExpired:
-            return "hang", "-"
+        while True:
+            try:
+                status = self.process.wait(0.5)
+                break
+            except subprocess.TimeoutExpired:
+                if self.port.gives_up(self.name):
+                    return "hang", "-"
         return {0: "pass", SKIPPED: "skip"}.get(status, "fail"), status
 
     def processes(self):
@@ -108,32 +127,46 @@ class Test:
                 continue
             yield f"still running: {pid} {words.replace(chr(0), ' ')}(waits in {place})"
 
+    def signal(self, name):
+        subprocess.run(["systemctl", "kill", "--quiet", f"--signal={name}", self.scope],
+                       stderr=subprocess.DEVNULL, check=False)
+
+    def ask_for_traces(self):
+        """A test that hangs says where: python's faulthandler does, at this signal."""
+        self.signal("ABRT")
+        for _ in range(20):
+            if not list(self.processes()):
+                return
+            time.sleep(0.1)
+
     def kill(self):
-        """Ends all that is left of it; False if something does not die in ten seconds."""
-        deadline = time.monotonic() + 10
+        """Ends all that is left of it; False if the host has waited enough for that."""
         while list(self.processes()):
-            if time.monotonic() > deadline:
+            if self.port.gives_up(self.name):
                 return False
-            subprocess.run(["systemctl", "kill", "--quiet", "--signal=KILL", self.scope],
-                           stderr=subprocess.DEVNULL, check=False)
+            self.signal("KILL")
             time.sleep(0.05)
         return True
 
 
-def run_test(port, name, timeout, command):
+def run_test(port, name, command):
     """False when no more tests can be run."""
     begin = time.monotonic()
     port.line(f"@begin {name}")
     write("/dev/kmsg", f"tests: begin {name}")
     kernel = KernelLog()
-    test = Test(name, timeout, command)
+    test = Test(port, name, command)
     printer = threading.Thread(target=port.copy, args=(test.process.stdout,), daemon=True)
     printer.start()
     verdict, status = test.verdict()
-    remarks = list(test.processes()) if verdict == "hang" else []
+    remarks = []
+    if verdict == "hang":
+        remarks = list(test.processes())
+        test.ask_for_traces()
     killed = test.kill()
-    printer.join(10)
-    if not killed:
+    if killed:
+        printer.join()
+    else:
         verdict = "hang"
         remarks.append("a process cannot be killed, no more tests are run")
     complaints = kernel.complaints()
@@ -150,7 +183,8 @@ def main():
     port = Port()
     with open(LIST, encoding="utf-8") as tests:
         for line in tests:
-            if not run_test(port, *line.rstrip("\n").split(" ", 2)):
+            name, _, command = line.rstrip("\n").split(" ", 2)
+            if not run_test(port, name, command):
                 break
     port.line("@done")
 

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""follow.py with a shell in QEMU's place: who is given up, who is cut off, and who goes on."""
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import follow
+
+OBEDIENT = """
+echo "@begin one"; echo "| word"
+while read -r give_up name && [ "$give_up $name" != "give-up one" ]; do :; done
+echo "@end one hang - 2.0"
+echo "@begin two"; echo "@end two pass 0 1.0"
+"""
+
+
+class FollowTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.console = os.path.join(folder.name, "console.log")
+
+    def follow(self, machine, *options, tests=("one 1 x", "two 1 y")):
+        """(exit status, what it prints)"""
+        listed = os.path.join(self.folder, "list")
+        with open(listed, "w", encoding="ascii") as file:
+            file.write("".join(test + "\n" for test in tests))
+        arguments = ["follow.py", "--list", listed, "--results", self.folder, *options,
+                     "sh", "-c", machine, self.console]
+        output = io.StringIO()
+        with mock.patch.multiple(follow, QUIET=1, OBEY=1), mock.patch("signal.signal"), \
+                mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(output), \
+                self.assertRaises(SystemExit) as end:
+            follow.main()
+        return end.exception.code, output.getvalue()
+
+    def test_a_test_that_hangs_is_given_up_and_the_next_one_runs(self):
+        status, output = self.follow(OBEDIENT)
+        self.assertEqual(output, "HANG one (cut off after 2.0 s)\n    word\nPASS two (1.0 s)\n"
+                                 "passed 1 failed 0 hung 1 skipped 0\n")
+        self.assertEqual(status, 1)
+
+    def test_a_machine_that_does_not_obey_is_cut_off(self):
+        status, output = self.follow('echo "@begin one"; echo "| word"; exec sleep 1000')
+        self.assertIn("LOST one: the VM was cut off, for it does not give the test up, while it ran"
+                      "\n    word\nLOST two: ", output)
+        self.assertTrue(output.endswith("passed 0 failed 2 hung 0 skipped 0\n"), output)
+        self.assertEqual(status, 1)
+
+    def test_a_machine_without_a_sign_of_life_is_cut_off(self):
+        _, output = self.follow('echo boot >"$0"; exec sleep 1000')
+        self.assertIn("LOST one: the VM was cut off after 1 s without a sign of life before it began",
+                      output)
+        self.assertIn("The console's last lines:\n    boot\n", output)
+
+    def test_a_machine_that_writes_on_its_console_goes_on(self):
+        slow = 'for i in 1 2 3 4 5 6; do echo $i >>"$0"; sleep 0.6; done\n'
+        status, output = self.follow(
+            slow + 'echo "@begin one"; echo "@end one pass 0 0.1"; echo "@begin two"\n'
+            'echo "| no device"; echo "@end two skip 77 0.1"', "--stream", "two")
+        self.assertEqual(output, "PASS one (0.1 s)\nno device\nSKIP two: no device\n"
+                                 "passed 1 failed 0 hung 0 skipped 1\n")
+        self.assertEqual(status, 0)
+
+    def test_a_machine_that_ends_loses_what_ran_and_what_did_not(self):
+        _, output = self.follow('echo "@begin one"; exit 1')
+        self.assertIn("LOST one: the VM ended while it ran\n", output)
+        self.assertIn("LOST two: the VM ended before it began\n", output)
+
+    def test_a_limit_for_all_ends_also_who_shows_life(self):
+        _, output = self.follow('while :; do echo x >>"$0"; sleep 0.1; done', "--timeout", "2")
+        self.assertIn("LOST one: the VM was cut off after 2 s before it began", output)
