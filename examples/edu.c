@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #include <vfio-cpr.h>
 
@@ -207,6 +208,17 @@ static int round_complete(int interrupt)
 	return data;
 }
 
+/* Says when: whatever anybody sees of this death is later. */
+static void die(uint32_t round)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	printf("dying round=%u in-flight=yes at=%lld.%09ld\n", round, (long long)now.tv_sec,
+	       now.tv_nsec);
+	kill(getpid(), SIGKILL);
+}
+
 /* One block to the device and back. */
 static int round_run(int die_in_flight)
 {
@@ -222,10 +234,8 @@ static int round_run(int die_in_flight)
 	/* Said before it is done: who dies between has a successor that looks. */
 	progress->started = round;
 	dma_start(DEVICE_BUFFER, TARGET, TO_RAM | INTERRUPT);
-	if (die_in_flight) {
-		printf("dying round=%u in-flight=yes\n", round);
-		kill(getpid(), SIGKILL);
-	}
+	if (die_in_flight)
+		die(round);
 	interrupt = interrupt_wait();
 	progress->arrived = round;
 	interrupt_take();

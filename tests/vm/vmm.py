@@ -137,13 +137,10 @@ class Resets:
         self._write("/kprobe_events", "")
 
 
-def wait_for(what, predicate, seconds=20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if predicate():
-            return
+def wait_for(what, predicate):
+    """Waits without an end: the harness cuts off what hangs. what tells a reader of the trace."""
+    while not predicate():
         time.sleep(0.02)
-    raise AssertionError(f"waited {seconds} s in vain for {what}")
 
 
 def wait_for_state(socket, state, name="vm"):
