@@ -292,6 +292,8 @@ static void on_stop_deadline(evutil_socket_t fd, short events, void *data)
 
 	(void)fd;
 	(void)events;
+	log_warning(NULL, "ends without waiting longer for %u connections that do not read",
+		    g_hash_table_size(server->peers));
 	event_base_loopbreak(server->base);
 }
 

@@ -18,7 +18,7 @@ ENV = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}
 
 def run(*arguments, **options):
     return subprocess.run(
-        [DAEMON, *arguments], capture_output=True, text=True, timeout=30, env=ENV, **options
+        [DAEMON, *arguments], capture_output=True, text=True, env=ENV, **options
     )
 
 
@@ -170,7 +170,7 @@ class Options(unittest.TestCase):
 
         self.assertTrue(eventually(answers))
         process.terminate()
-        text = process.communicate(timeout=30)[1]
+        text = process.communicate()[1]
         self.assertEqual(process.returncode, 0, text)
         self.assertFalse(os.path.exists(self.path), "it takes its socket with it")
 
@@ -227,6 +227,9 @@ class EarlySignals(unittest.TestCase):
         self.assertEqual(process.returncode, 0, text)
 
 
+GAVE_UP = "ends without waiting longer"
+
+
 class Systemd(unittest.TestCase):
     """As systemd starts it: with its sockets, and a socket to tell how it is."""
 
@@ -238,7 +241,6 @@ class Systemd(unittest.TestCase):
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(self.notify.close)
         self.notify.bind(os.path.join(self.directory, "notify"))
-        self.notify.settimeout(20)
 
     def told(self, wanted):
         """The next notification that begins so."""
@@ -282,7 +284,7 @@ class Systemd(unittest.TestCase):
             pass
         process.terminate()
         self.assertEqual(self.told("STOPPING="), "STOPPING=1")
-        self.assertEqual(process.wait(30), 0, open(log.name).read())
+        self.assertEqual(process.wait(), 0, open(log.name).read())
         self.assertTrue(os.path.exists(self.path), "the socket is systemd's")
 
     def connect(self):
@@ -304,7 +306,7 @@ class Systemd(unittest.TestCase):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect(self.path)
             sender.send(b"x")
-        text = process.communicate(timeout=30)[1]
+        text = process.communicate()[1]
         self.assertEqual(process.returncode, 1, text)
         self.assertIn("vfio-cprd.socket", text)
 
@@ -312,6 +314,14 @@ class Systemd(unittest.TestCase):
 class End(DaemonTest):
     def terminate(self):
         os.kill(self.daemon.pid, signal.SIGTERM)
+
+    def log_at_end(self):
+        """Ends the daemon; all that it has logged."""
+        self.terminate()
+        self.daemon.process.wait()
+        log = self.daemon.log()
+        self.end_daemon()
+        return log
 
     def big_memory(self):
         """Memory whose last close takes a while."""
@@ -347,7 +357,7 @@ class End(DaemonTest):
             pass
         self.terminate()
         self.assertTrue(eventually(lambda: "stopping" in self.daemon.log()))
-        client.socket.settimeout(20)
+        client.socket.setblocking(True)
         answers = 0
         try:
             while True:
@@ -367,7 +377,7 @@ class End(DaemonTest):
                 client.socket.send(call)
         except BlockingIOError:
             pass
-        self.end_daemon()
+        self.assertRegex(self.log_at_end(), GAVE_UP + "|leaves its answer unread")
 
     def test_a_oneway_call_under_way_does_not_delay_the_end(self):
         client = self.client()
@@ -377,10 +387,7 @@ class End(DaemonTest):
         cpr.close(memory)
         client.send(SESSION + "Release", oneway=True)
         client.wait_until_received()
-        begun = cpr.time.monotonic()
-        self.end_daemon()
-        # It would be its patience of 5 s.
-        self.assertLess(cpr.time.monotonic() - begun, 4)
+        self.assertNotIn(GAVE_UP, self.log_at_end())
 
     def test_it_ends_clean_with_orphan_work_under_way(self):
         for _ in range(5):
