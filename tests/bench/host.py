@@ -65,7 +65,7 @@ class Sessions:
         self.where, self.prefix, self.clients = where, prefix, []
 
     def add(self, fds):
-        client = cpr.Client(self.where, timeout=120)
+        client = cpr.Client(self.where)
         client.attach(f"{self.prefix}{len(self.clients)}")
         made, objects, at = [os.eventfd(0) for _ in range(fds)], [], 0
         for i in range(0, fds, cpr.MAX_FDS):
@@ -202,7 +202,7 @@ def restart(n, fds, rounds=5):
     for _ in range(rounds):
         start = time.monotonic()
         manager.restart()
-        with cpr.Client(manager, timeout=120) as client:
+        with cpr.Client(manager) as client:
             status = client.call("Status")[0]
         report("restart-answer", n, "ours", (time.monotonic() - start) * 1e6)
         report("restart", n, "ours", manager.ready_after * 1e6)

@@ -80,7 +80,7 @@ class Link:
     def connect(self):
         while True:
             try:
-                client = cpr.Client(self.path, timeout=60)
+                client = cpr.Client(self.path)
             except (ConnectionRefusedError, BlockingIOError):
                 time.sleep(0.005)
                 continue
@@ -138,7 +138,6 @@ class Process:
             os._exit(code)
         theirs.close()
         self.channel = ours
-        self.channel.settimeout(120)
 
     def _run(self, channel, path):
         gc.disable()

@@ -25,6 +25,7 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import client
 import cpr
+import patience
 import pid1
 
 SESSIONS_PER_WORKER = 4
@@ -274,7 +275,7 @@ class Session:
         repeated = False
         while True:
             try:
-                with cpr.Client(self.worker.path, timeout=60) as other:
+                with cpr.Client(self.worker.path) as other:
                     other.call("Release", {"name": self.name})
                 break
             except cpr.VarlinkError as error:
@@ -508,7 +509,6 @@ class Killer:
             client.send(worker.channel, request)
         sessions = {}
         for worker in self.workers:
-            worker.channel.settimeout(120)
             answer, _ = client.receive(worker.channel)
             if answer is None or answer[0] != request:
                 raise Failure(f"worker {worker.number}: {answer and answer[1]}")
@@ -628,12 +628,16 @@ def watch(instances, began):
     """Their results, in the end; None and the text if one failed."""
     results, told_at = {}, began
     left = dict(instances)
+    limit = patience.Patience(300)  # without any news
     while left:
+        if limit.is_over():
+            return None, "\n".join(["it hangs:", *patience.describe(patience.tree([os.getpid()]))])
         for channel in select.select(list(left), [], [], 1)[0]:
             message, _ = client.receive(channel)
             if message is None or message[0] == "failed":
                 return None, message[1] if message else "a process of the test has ended"
             results[channel] = message[1]
+            limit = patience.Patience(300)
             if message[0] == "passed":
                 left.pop(channel)
         now = time.monotonic()

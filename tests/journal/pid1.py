@@ -30,6 +30,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cpr
+import patience
 
 MESSAGE_MAX = 4096  # NOTIFY_BUFFER_MAX
 FDS_MAX = 768  # NOTIFY_FD_MAX
@@ -303,19 +304,21 @@ class Pid1:
             )
             self.pidfd = os.pidfd_open(self.pid)
 
-    def wait_ready(self, seconds=30):
-        end = time.monotonic() + seconds
+    def wait_ready(self):
+        limit = patience.Patience(60, cpr.TEST_PID)
         while not self.ready.wait(0.2):
-            if not self.is_alive() or time.monotonic() > end:
+            if not self.is_alive() or limit.is_over():
                 what = "ended" if not self.is_alive() else "is not ready"
                 raise cpr.DaemonFailure(f"the daemon {what}:\n{self.log()[-20000:]}")
 
-    def reap(self, seconds=30, lose=False):
+    def reap(self, lose=False):
         """Its exit status, once it has ended; negative: the signal."""
         if self.pidfd < 0:
             return None
-        if not select.select([self.pidfd], [], [], seconds)[0]:
-            raise cpr.DaemonFailure("the daemon does not end:\n" + self.log()[-20000:])
+        limit = patience.Patience(60, cpr.TEST_PID)
+        while not select.select([self.pidfd], [], [], 1)[0]:
+            if limit.is_over():
+                raise cpr.DaemonFailure("the daemon does not end:\n" + self.log()[-20000:])
         with self.lock:
             self._drain(lose)
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

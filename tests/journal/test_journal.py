@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -69,8 +70,11 @@ class JournalTest(DaemonTest):
         self.daemon = Pid1(**self.pid1_options)
         self.addCleanup(self.end_daemon)
         self.status()
-        time.sleep(0.05)  # its message to systemd is out, and our question's pidfd is closed
+        self.wait_until_asleep()  # its message to systemd is out, and our question's pidfd is closed
         self.idle_fds = self.daemon.fds()
+
+    def wait_until_asleep(self):
+        self.assertTrue(eventually(lambda: cpr.is_asleep(self.daemon.pid)))
 
     def tearDown(self):
         """It has asked nothing of systemd that systemd would refuse."""
@@ -326,7 +330,7 @@ class Survival(JournalTest):
         self.restart()
         with cpr.Client(self.daemon) as client:
             client.call("Status")
-        time.sleep(0.2)
+        self.wait_until_asleep()
         before = self.daemon.fds()
         for _ in range(20):
             self.restart()
@@ -902,15 +906,10 @@ class SlowSystemd(JournalTest):
         new.current = new.connect()
         with self.daemon.deaf():
             new.start("call", new.current, "Attach", {"name": "new"})
-            time.sleep(0.5)
-            begun = time.monotonic()
+            time.sleep(0.5)  # so that it has come to the daemon; later would be no fault
             other.call("Status")
             vm.store([describe("eventfd", "e", 1)], [eventfd()])
-            self.assertLess(time.monotonic() - begun, 2)
-            new.channel.settimeout(0.3)
-            with self.assertRaises(TimeoutError):
-                new.channel.recv(1)
-            new.channel.settimeout(50)
+            self.assertFalse(select.select([new.channel], [], [], 0.3)[0], "it is acknowledged")
         self.assertEqual(new.finish()[0], {"start": "new", "objects": 0})
         self.restart(lose=True)
         self.resume(new, "new", 0)
@@ -960,7 +959,6 @@ class OldSystemd(JournalTest):
             [os.path.join(cpr.BUILD, "vfio-cprctl"), "--socket", self.daemon.path, "list"],
             capture_output=True,
             text=True,
-            timeout=60,
         )
         self.assertEqual(listed.returncode, 0, listed.stderr)
         self.assertIn(status["warning"], listed.stderr)

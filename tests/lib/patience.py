@@ -28,6 +28,7 @@ CUT_OFF = 124
 PR_SET_CHILD_SUBREAPER = 36
 ENDLESS = os.environ.get("PATIENCE") == "endless"
 HERTZ = os.sysconf("SC_CLK_TCK")
+IS_STARVATION_KNOWN = os.path.exists("/proc/self/schedstat")
 
 
 class Hang(Exception):
@@ -67,10 +68,6 @@ def stolen():
     lines = [line.split() for line in (read("/proc/stat") or "").splitlines()]
     steal = [int(line[8]) for line in lines if line and line[0][:3] == "cpu" and line[0] != "cpu"]
     return max(steal, default=0) / HERTZ
-
-
-def is_starvation_known():
-    return read("/proc/self/schedstat") is not None
 
 
 def tree(roots):
@@ -165,13 +162,12 @@ class Patience:
     def __init__(self, seconds, *roots):
         self.limit = seconds
         self.clock = Clock(*(roots or (os.getpid(),)))
-        self.wall = not is_starvation_known()
         self.begin = time.monotonic()
-        if self.wall and not ENDLESS:
+        if not (IS_STARVATION_KNOWN or ENDLESS):
             warn_of_wall_time()
 
     def spent(self):
-        if self.wall:
+        if not IS_STARVATION_KNOWN:
             return time.monotonic() - self.begin
         if self.clock.at is None or time.monotonic() - self.clock.at >= TICK:
             self.clock.look()

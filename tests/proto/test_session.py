@@ -127,7 +127,7 @@ class Session(DaemonTest):
         client = self.client()
         client.attach("vm")
         client.close()
-        time.sleep(0.1)
+        self.assertTrue(eventually(lambda: cpr.is_asleep(self.daemon.pid)))
         self.assertEqual(self.state(), "active")
 
     def test_a_killed_holders_session_is_claimed_whole_by_another_process(self):

@@ -458,7 +458,7 @@ class Limit(DaemonTest):
             client.send_raw(b"{", cpr.eventfds(40))
         with self.refused("QuotaExceeded", "LimitNOFILE"):
             clients[-1].receive()
-        self.assertTrue(clients[-1].is_closed())
+        self.assertTrue(cpr.eventually(clients[-1].is_closed))
         clients[0].close()
         other = self.client()
         other.attach("vm")

@@ -132,7 +132,7 @@ class Case(vm.Case):
         return pid
 
     def wait_for_another(self, pid):
-        wait_for(f"a daemon other than {pid}", lambda: daemon_is_ready(pid), 60)
+        wait_for(f"a daemon other than {pid}", lambda: daemon_is_ready(pid))
 
     def kill_and_wait(self):
         self.wait_for_another(self.kill())
@@ -368,7 +368,7 @@ def killed_in_recovery(case):
     # Else the last ones would wait 5 s for their turn.
     with drop_in(SERVICE, "[Service]\nRestartSteps=0\n"):
         for _ in range(30):
-            wait_for("a daemon to kill", lambda: daemon_pid() not in (0, last), 60)
+            wait_for("a daemon to kill", lambda: daemon_pid() not in (0, last))
             last = daemon_pid()
             time.sleep(random.choice((0, random.uniform(0, 0.05), random.uniform(0, 0.4))))
             os.kill(last, signal.SIGKILL)
@@ -589,7 +589,7 @@ def wait_for_vmm(case, name, other_than=0):
         view = session(case.socket, name) or {}
         return (view.get("state") == "active" and view["mappings"] == 1
                 and view["holder"]["pid"] != other_than)
-    wait_for(f"{name} to be active with its mapping", is_there, 60)
+    wait_for(f"{name} to be active with its mapping", is_there)
     view = session(case.socket, name)
     assert view["objects"]["device"] == 1 and view["holder"]["unit"] == name + ".service", view
     assert view["unit"] == name + ".service" and view["devices"] == [case.edu[0]], view
@@ -645,13 +645,13 @@ def start_that_cannot_succeed_is_no_busy_loop(case):
         begin = time.monotonic()
         with cpr.Client(SOCKET) as client:
             # The connection starts it, and waits: a reason for the socket to trigger each time.
-            wait_for("12 restarts", lambda: restarts() >= 12, 60)
+            wait_for("12 restarts", lambda: restarts() >= 12)
             count, elapsed = restarts(), time.monotonic() - begin
             print(f"{count} restarts in {elapsed:.1f} s")
             assert sum(restart_delays(count)) <= elapsed, "restarted more often than that"
             assert "status=217/USER" in case.log()
             run("systemd-sysusers", "--inline", f'u {user} - "Came late"')
-            wait_for("the daemon", lambda: daemon_is_ready(0), 60)
+            wait_for("the daemon", lambda: daemon_is_ready(0))
             assert client.call("List")[0]["sessions"] == []
         systemctl("stop", SERVICE)
 
