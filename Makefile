@@ -210,12 +210,11 @@ vm-programs: all $(VM_PROGRAMS)
 test-programs: vm-programs $(UNIT_TESTS)
 
 # The two commands of the README, and parts of them.
-.PHONY: check check-unit check-proto check-journal check-vm check-systemd check-harness check-tree \
-	check-completion check-install check-docs demo lint
+CHECKS := unit patience proto journal vm systemd harness tree completion install docs
+.PHONY: check $(CHECKS:%=check-%) demo lint
 check:
 	@tests/check.sh all
-check-unit check-proto check-journal check-vm check-systemd check-harness check-tree check-completion \
-check-install check-docs:
+$(CHECKS:%=check-%):
 	@tests/check.sh $(@:check-%=%)
 
 # The daemon is killed 10,000 times.
@@ -259,7 +258,7 @@ clean:
 help:
 	@echo 'make            the daemon, the library, vfio-cprctl and the example'
 	@echo 'make demo       a driver is killed with DMA in flight, in a test VM'
-	@echo 'make check      every test; parts: check-tree check-unit check-proto check-journal'
+	@echo 'make check      every test; parts: check-tree check-unit check-patience check-proto check-journal'
 	@echo '                check-completion check-harness check-vm check-systemd check-install'
 	@echo '                check-docs; check-unit T=object runs test-object alone'
 	@echo 'make check-kills  the daemon is killed 10,000 times while clients work (KILLS=N)'
