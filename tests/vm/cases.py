@@ -28,6 +28,7 @@ ACK = 0x64
 MSI_VALUE = 0x100
 COMMAND = 4  # PCI_COMMAND
 BUS_MASTER = 4
+FOREVER = -1  # of poll(2): the harness cuts off what hangs
 
 
 def edu_devices():
@@ -89,7 +90,7 @@ class Case:
         vmm.dma_wait(bdf)
         vmm.dma(bdf, EDU_BUFFER, 0x100000, EDU_BYTES, TO_RAM | WITH_IRQ)
         vmm.dma_wait(bdf)
-        assert vmm.wait(0, 5000).value == 1, "the DMA's interrupt did not come"
+        assert vmm.wait(0, FOREVER).value == 1, "the DMA's interrupt did not come"
         vmm.register(bdf, ACK, MSI_VALUE)
         assert vmm.check("ram", 0x100000, EDU_BYTES, byte).value == EDU_BYTES, "wrong data"
 
@@ -621,7 +622,7 @@ def intx(case):
     vmm.register(bdf, raise_register, 1)
     assert vmm.wait(0, 300).value == 0, "it was not masked: this proves nothing"
     assert vmm.kick().value == 1
-    assert vmm.wait(0, 5000).value == 2, "the kick, and the interrupt that was masked"
+    assert vmm.wait(0, FOREVER).value == 2, "the kick, and the interrupt that was masked"
     vmm.register(bdf, ACK, 1)
     vmm.release()
     vmm.end()
@@ -635,12 +636,12 @@ def daemon_by_hand_dies(case):
     path = case.daemon.path
     case.daemon.process.kill()
     case.daemon.process.wait()
-    assert vmm.event(5000)["event"] == "disconnected"
+    wait_for("the VMM to miss it", lambda: vmm.event(FOREVER)["event"] == "disconnected")
     case.device_works(vmm, 0x51)
     with open(os.path.join(case.daemon.directory, "log"), "ab") as log:
         case.daemon.process = subprocess.Popen([cpr.DAEMON, "--socket", path], stderr=log)
     case.daemon.pid = case.daemon.process.pid
-    wait_for("the VMM to notice", lambda: vmm.event(1000)["event"] == "connected")
+    wait_for("the VMM to notice", lambda: vmm.event(FOREVER)["event"] == "connected")
     view = session(case.socket)
     assert view["holder"]["pid"] == vmm.pid and view["mappings"] == 1, view
     case.device_works(vmm, 0x52)
@@ -650,7 +651,7 @@ def daemon_by_hand_dies(case):
     case.device_works(vmm, 0x53)
     assert vmm.event(0)["event"] == "none"
     ctl(case.socket, "release", "--force", "vm")
-    assert vmm.event(5000)["event"] == "released"
+    wait_for("the VMM to be told", lambda: vmm.event(FOREVER)["event"] == "released")
     vmm.end()
 
 
