@@ -4,8 +4,10 @@
 import contextlib
 import io
 import os
+import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from unittest import mock
 
@@ -27,13 +29,13 @@ class FollowTest(unittest.TestCase):
         self.folder = folder.name
         self.console = os.path.join(folder.name, "console.log")
 
-    def follow(self, machine, *options, tests=("one 1 x", "two 1 y")):
+    def follow(self, machine, *options, tests=("one 1 x", "two 1 y"), before=()):
         """(exit status, what it prints)"""
         listed = os.path.join(self.folder, "list")
         with open(listed, "w", encoding="ascii") as file:
             file.write("".join(test + "\n" for test in tests))
         arguments = ["follow.py", "--list", listed, "--results", self.folder, *options,
-                     "sh", "-c", machine, self.console]
+                     *before, "sh", "-c", machine, self.console]
         output = io.StringIO()
         with mock.patch.multiple(follow, QUIET=1, OBEY=1), mock.patch("signal.signal"), \
                 mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(output), \
@@ -68,6 +70,26 @@ class FollowTest(unittest.TestCase):
         self.assertEqual(output, "PASS one (0.1 s)\nno device\nSKIP two: no device\n"
                                  "passed 1 failed 0 hung 0 skipped 1\n")
         self.assertEqual(status, 0)
+
+    def test_a_machine_that_gets_no_processor_goes_on(self):
+        cpu = min(os.sched_getaffinity(0))
+        busy = [subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"])
+                for _ in range(4)]
+
+        def relieve():
+            for process in busy:
+                process.kill()
+                process.wait()
+
+        self.addCleanup(relieve)
+        relief = threading.Timer(6, relieve)
+        relief.start()
+        work = "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done\n"
+        _, output = self.follow(
+            work + 'echo "@begin one"\n' + work + 'echo "@end one pass 0 0.1"', tests=("one 1 x",),
+            before=["taskset", "-c", str(cpu), "nice", "-n", "19"])
+        relief.join()
+        self.assertEqual(output, "PASS one (0.1 s)\npassed 1 failed 0 hung 0 skipped 0\n")
 
     def test_a_machine_that_ends_loses_what_ran_and_what_did_not(self):
         _, output = self.follow('echo "@begin one"; exit 1')
