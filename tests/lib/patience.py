@@ -253,7 +253,7 @@ def kill(pids):
 
 
 def run(seconds, command):
-    """Its exit status as a shell tells it, or CUT_OFF. Its orphans are ours, and are cut off too."""
+    """Its exit status as in a shell, or CUT_OFF. Its orphans are ours, and are cut off too."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     pid = os.posix_spawnp(command[0], command, os.environ)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -142,7 +142,7 @@ def main():
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="run N files at once (1)")
     parser.add_argument("-k", metavar="WORD", default="", help="only tests whose name has WORD")
-    parser.add_argument("--timeout", type=int, default=60, help="for each test, see patience.py (60)")
+    parser.add_argument("--timeout", type=int, default=60, help="per test, see patience.py (60)")
     options = parser.parse_args()
 
     many = options.j > 1 and len(options.files) > 1

@@ -111,7 +111,8 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(run(50, "echo", "word", "--seconds").stdout, "word --seconds\n")
 
     def test_a_command_that_hangs_is_named_and_ends_with_all_its_children(self):
-        done = run(1, "sh", "-c", "setsid sleep 1001 & sh -c 'setsid sleep 1002 & exit'; sleep 1003")
+        command = "setsid sleep 1001 & sh -c 'setsid sleep 1002 & exit'; sleep 1003"
+        done = run(1, "sh", "-c", command)
         self.assertEqual(done.returncode, patience.CUT_OFF)
         self.assertIn("sh is cut off", done.stderr)
         for number in range(1001, 1004):  # they had standard error open: run() saw its end

@@ -2,9 +2,10 @@
 """make demo, inside the VM: a driver dies with DMA and an interrupt in flight, its successor goes on.
 
 Every line that is printed was just seen: in the kernel, in the daemon's own view, or in memory. The
-lines are in order however slow the machine is, for they are made by one thread, which waits for each
-thing to be seen before it looks for the next: an event is known when it comes on the connection that
-tells of events, not when another connection shows what it has done. The zero is the driver's own.
+lines are in order however slow the machine is, for they are made by one thread, which waits for
+each thing to be seen before it looks for the next: an event is known when it comes on the
+connection that tells of events, not when another connection shows what it has done. The zero is
+the driver's own.
 """
 
 import os
@@ -122,8 +123,8 @@ def tell_the_restart(line, daemon, monitor, backend, bdf):
     line.tell(f"it has claimed the session ({(claimed - started) * 1000:.1f} ms after its start)",
               claimed)
     restored = driver.wait_for(monitor, "active")
-    line.tell(f"its DMA addresses are restored ({(restored - claimed) * 1000:.1f} ms after the claim)",
-              restored)
+    line.tell(f"its DMA addresses are restored ({(restored - claimed) * 1000:.1f} ms after the "
+              "claim)", restored)
     steps = driver.steps()
     driver.check(0)
     for text, at in steps:

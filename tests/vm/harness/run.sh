@@ -9,7 +9,7 @@
 
 usage="usage: run.sh --kernel NAME --list FILE [OPTION...] SRC:DEST...
   --kernel NAME     iommufd or debian-6.1, see kernel.sh
-  --list FILE       the tests: lines of NAME TIMEOUT_SECONDS COMMAND...; see follow.py for the seconds
+  --list FILE       the tests: lines of NAME TIMEOUT_SECONDS COMMAND..., see follow.py
   --only PATTERN    run only the tests whose names match this shell pattern
   --results DIR     leave NAME.log of every test, console.log and summary there
   --stream NAME     print this test's output as it comes

@@ -58,8 +58,8 @@ class FollowTest(unittest.TestCase):
 
     def test_a_machine_without_a_sign_of_life_is_cut_off(self):
         _, output = self.follow('echo boot >"$0"; exec sleep 1000')
-        self.assertIn("LOST one: the VM was cut off after 1 s without a sign of life before it began",
-                      output)
+        self.assertIn("LOST one: the VM was cut off after 1 s without a sign of life before it "
+                      "began", output)
         self.assertIn("The console's last lines:\n    boot\n", output)
 
     def test_a_machine_that_writes_on_its_console_goes_on(self):
