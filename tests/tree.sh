@@ -338,8 +338,8 @@ states_are_documented() {
 # A VMM's limit, as the drop-in sets it and as vfio-cprctl check advises it. The daemon's is another.
 limits_agree() {
 	local drop_in advised
-	drop_in=$(grep -oE '^LimitNOFILE=[0-9]+' systemd/50-vm-example.conf)
-	advised=$(grep -aohE 'LimitNOFILE=[0-9]+' "$BUILD/vfio-cprctl" | sort -u)
+	drop_in=$(sed -nE 's/^LimitNOFILE=([0-9]+)$/\1/p' systemd/50-vm-example.conf)
+	advised=$(sed -nE 's/^#define NOFILE_WANTED +([0-9]+)$/\1/p' cprctl/limitcheck.c)
 	echo "the drop-in: $drop_in; check: $advised"
 	test -n "$drop_in" -a "$drop_in" = "$advised"
 }
