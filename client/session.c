@@ -4,7 +4,6 @@
  * predecessor left into this process at once, so that nothing after it depends on the daemon.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,51 +14,6 @@
 
 #define DEFAULT_TIMEOUT_MSEC 10000
 #define SESSION_NAME_MAX     64
-
-int cpr_fail(struct vfio_cpr *cpr, int error, const char *format, ...)
-{
-	/* Formatted apart: an argument may be the present sentence. */
-	g_autofree char *sentence = NULL;
-	va_list ap;
-
-	va_start(ap, format);
-	sentence = g_strdup_vprintf(format, ap);
-	va_end(ap);
-	g_string_assign(cpr->error, sentence);
-	return error;
-}
-
-int cpr_check_slow(struct vfio_cpr *cpr)
-{
-	if (!*cpr->own_process)
-		return cpr_fail(cpr, -ECHILD,
-				"this handle belongs to the parent process: a child may only close "
-				"it, and open its own");
-	if (cpr->is_released)
-		return cpr_fail(cpr, -ENOENT,
-				"the session %s was released: nothing is held any more; close this "
-				"handle and attach anew",
-				cpr->session ? cpr->session : "of this handle");
-	return cpr_fail(cpr, -EINVAL, "this handle has no session: call vfio_cpr_attach() first");
-}
-
-int cpr_check_name(struct vfio_cpr *cpr, const char *what, const char *name)
-{
-	size_t length = name ? strlen(name) : 0;
-
-	if (length < 1 || length > 255 || !g_utf8_validate(name, length, NULL))
-		return cpr_fail(cpr, -EINVAL, "a name of %s is 1 to 255 bytes of UTF-8", what);
-	for (const char *p = name; *p; p = g_utf8_next_char(p))
-		if (g_unichar_iscntrl(g_utf8_get_char(p)))
-			return cpr_fail(cpr, -EINVAL, "a name of %s has no control characters",
-					what);
-	return 0;
-}
-
-const char *vfio_cpr_strerror(const struct vfio_cpr *cpr)
-{
-	return cpr->error->str;
-}
 
 bool vfio_cpr_is_protected(const struct vfio_cpr *cpr)
 {
