@@ -12,6 +12,7 @@
 #include <sys/utsname.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
 #include "common/uapi.h"
 
 /* Until Linux 6.0 only the process that mapped could invalidate, and a dead one cannot. */
@@ -62,7 +63,7 @@ static bool type1_blockers(struct vfio_cpr_space *space, struct report *to)
 		    "killed one cannot: Linux 6.0 is needed"))
 		return false;
 	/* Without a group there is no IOMMU, and the kernel says no to everything. */
-	if (!space_group(space))
+	if (!inventory_group(space->cpr, space->name))
 		return true;
 	if (ioctl(container, VFIO_CHECK_EXTENSION, VFIO_UPDATE_VADDR) != 1 &&
 	    !report(to, space->name,

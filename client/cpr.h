@@ -3,10 +3,12 @@
  * The inside of libvfio-cpr: the handle, what its session holds, and the wrappers that the VMM
  * sees. Who knows what:
  *
+ *	cpr		the sentence of a failure, and whether a call may go on
  *	connection	one Varlink call and its answer
  *	link		calls that survive the daemon's death: reconnect, resume, repeat
  *	inventory	the objects of the session, as the daemon has them
  *	space, device, memory, dma, irq, state, ...	what the VMM asks for, on top of these
+ *	session		the handle: open, attach, commit, release
  */
 #ifndef CLIENT_CPR_H
 #define CLIENT_CPR_H
@@ -16,8 +18,6 @@
 #include <stdint.h>
 
 #include "client/connection.h"
-#include "common/fd.h"
-#include "common/fdlist.h"
 #include "common/table.h"
 
 #pragma GCC visibility push(default)
@@ -26,30 +26,7 @@
 
 #define SESSION_METHOD(name) "io.vfiocpr.Session." name
 
-/* One object of the session: descriptors with a kind and a name. Owned by the inventory. */
-enum entry_kind {
-	ENTRY_CONTAINER,
-	ENTRY_GROUP,
-	ENTRY_DEVICE,
-	ENTRY_IOMMUFD,
-	ENTRY_MEMORY,
-	ENTRY_EVENTFD,
-	ENTRY_TABLE,
-	ENTRY_STATE,
-};
-
-struct entry {
-	enum entry_kind kind;
-	uint32_t id; /* 0: not given yet */
-	char *name;
-	int *fds; /* by number within the object; -1: a gap. Owned */
-	uint32_t n_fds;
-	char *space;			 /* group, device; else NULL */
-	char *device;			 /* eventfd of a device; else NULL */
-	int32_t irq_index, irq_action;	 /* eventfd of a device; else -1 */
-	int64_t devid, ioas_id, hwpt_id; /* -1: none */
-	bool restored;			 /* handed back, not made by this process */
-};
+struct entry; /* client/inventory.h */
 
 struct region_map {
 	void *addr;
@@ -166,53 +143,11 @@ void link_check(struct vfio_cpr *cpr);
 int link_answer_timeout(const struct vfio_cpr *cpr);
 
 /*
- * inventory.c: what the session holds
- */
-
-struct entry *entry_new(enum entry_kind kind, const char *name);
-void entry_free(struct entry *entry); /* closes what it holds; NULL is fine */
-static inline void entry_clear(struct entry **entry)
-{
-	entry_free(*entry);
-}
-#define auto_entry __attribute__((cleanup(entry_clear))) struct entry *
-void entry_set_fd(struct entry *entry, uint32_t index, int fd);
-int entry_fd(const struct entry *entry, uint32_t index); /* -1: none */
-const char *entry_kind_name(enum entry_kind kind);
-
-void inventory_init(struct vfio_cpr *cpr);
-void inventory_clear(struct vfio_cpr *cpr);
-struct entry *inventory_find(struct vfio_cpr *cpr, enum entry_kind kind, const char *name);
-struct entry *inventory_find_id(struct vfio_cpr *cpr, uint32_t id);
-
-/*
- * Stores n entries in one step. An entry whose object the session has already brings more
- * descriptors for it (or, of kind state, replaces it). On success the inventory owns their
- * descriptors, entries[i] is the object's entry now. On failure nothing is changed.
- */
-int inventory_store(struct vfio_cpr *cpr, struct entry **entries, size_t n);
-
-/* Fetches everything the daemon holds; restored: it was handed back. */
-int inventory_fetch(struct vfio_cpr *cpr, bool restored);
-
-/* Removes an object in the daemon, then here. */
-int inventory_remove(struct vfio_cpr *cpr, enum entry_kind kind, const char *name);
-
-/* For a resumed link: to a daemon that lost the session, and from one that may have more of it. */
-int inventory_store_all(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
-			struct call_error *ret_error);
-int inventory_adopt(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
-		    struct call_error *ret_error);
-
-/*
  * Wrappers, by entry; made when first asked for
  */
 
 int space_open(struct vfio_cpr *cpr, struct entry *table, struct vfio_cpr_space **ret_space);
 void space_free(struct vfio_cpr_space *space);
-
-/* The entry of a type1 group that has joined the space, or NULL: the container has no IOMMU. */
-struct entry *space_group(struct vfio_cpr_space *space);
 
 struct vfio_cpr_device *device_wrap(struct vfio_cpr_space *space, struct entry *entry);
 void device_free(struct vfio_cpr_device *device);

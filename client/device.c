@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
+#include "common/fd.h"
 #include "common/uapi.h"
 
 struct vfio_cpr_device *device_wrap(struct vfio_cpr_space *space, struct entry *entry)
@@ -126,7 +128,7 @@ static int group_join(struct vfio_cpr_space *space, int group, const char *name,
 {
 	struct vfio_cpr *cpr = space->cpr;
 	int container = entry_fd(space->context, 0);
-	bool first = !space_group(space);
+	bool first = !inventory_group(cpr, space->name);
 	int r;
 
 	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) < 0) {

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 
 #include "client/dma.h"
+#include "client/inventory.h"
 #include "common/uapi.h"
 
 int dma_ioctl_map(struct vfio_cpr_space *space, const struct table_slot *slot, void *vaddr)

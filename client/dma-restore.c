@@ -8,6 +8,7 @@
 #include <inttypes.h>
 
 #include "client/dma.h"
+#include "client/inventory.h"
 
 /* Where this process has a region of a device, or a memory (region 0). */
 struct source {

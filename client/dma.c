@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "client/inventory.h"
+
 #define PROT_ALL (VFIO_CPR_DMA_READ | VFIO_CPR_DMA_WRITE)
 
 /*
@@ -203,7 +205,7 @@ static int map_check(struct vfio_cpr_space *space, uint64_t iova, uint64_t offse
 				" on are outside of its 0x%" PRIx64,
 				object, size, offset, object_size);
 	if (!space->group && space->backend == VFIO_CPR_BACKEND_TYPE1)
-		space->group = space_group(space);
+		space->group = inventory_group(cpr, space->name);
 	if (!space->group && space->backend == VFIO_CPR_BACKEND_TYPE1)
 		return cpr_fail(cpr, -ENODEV,
 				"address space %s has no device yet, and so no IOMMU: "

@@ -10,6 +10,7 @@
 #include <sys/timerfd.h>
 
 #include "client/cpr.h"
+#include "common/fd.h"
 
 #define RETRY_MSEC 200
 /* A daemon that accepts but does not answer yet is given so long, then the next try. */

@@ -5,10 +5,14 @@
  * given it anew. A message carries at most 253 descriptors: a longer object goes in several, which
  * take effect with the last.
  */
+#include "client/inventory.h"
+
 #include <errno.h>
 #include <string.h>
 
 #include "client/cpr.h"
+#include "common/fd.h"
+#include "common/fdlist.h"
 #include "common/frame.h"
 
 #define OBJECT_MAX_FDS 65536 /* of one object: what vfio-cprd takes */
@@ -118,6 +122,17 @@ struct entry *inventory_find(struct vfio_cpr *cpr, enum entry_kind kind, const c
 struct entry *inventory_find_id(struct vfio_cpr *cpr, uint32_t id)
 {
 	return g_hash_table_lookup(cpr->by_id, GUINT_TO_POINTER(id));
+}
+
+struct entry *inventory_group(struct vfio_cpr *cpr, const char *space)
+{
+	for (guint i = 0; i < cpr->entries->len; i++) {
+		struct entry *entry = cpr->entries->pdata[i];
+
+		if (entry->kind == ENTRY_GROUP && g_strcmp0(entry->space, space) == 0)
+			return entry;
+	}
+	return NULL;
 }
 
 static void inventory_drop(struct vfio_cpr *cpr, struct entry *entry)

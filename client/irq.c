@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
 
 #define EVENTFDS_MAX 65536 /* of one object: what vfio-cprd takes */
 

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
 
 /* linux/kvm.h, Linux 6.6; the names before were KVM_DEV_VFIO_GROUP and _GROUP_ADD */
 #define FILE_GROUP 1

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
 #include "client/refusal.h"
 
 #define BACKOFF_MIN_MSEC 10

@@ -17,6 +17,8 @@
 #include <sys/vfs.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
+#include "common/fd.h"
 
 #ifndef MFD_NOEXEC_SEAL /* Linux 6.3 */
 #define MFD_NOEXEC_SEAL 0x0008U

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
 
 #define CONFIG_SIZE VFIO_CPR_PCI_CONFIG_SIZE
 #define MAX_CAPS    48 /* as many as fit: ends a loop in a broken list */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
 #include "client/refusal.h"
 
 #define DEFAULT_TIMEOUT_MSEC 10000

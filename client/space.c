@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
+#include "common/fd.h"
 #include "common/uapi.h"
 
 #define CONTAINER_PATH "/dev/vfio/vfio"
@@ -82,17 +84,6 @@ int spaces_open_all(struct vfio_cpr *cpr)
 			return r;
 	}
 	return 0;
-}
-
-struct entry *space_group(struct vfio_cpr_space *space)
-{
-	for (guint i = 0; i < space->cpr->entries->len; i++) {
-		struct entry *entry = space->cpr->entries->pdata[i];
-
-		if (entry->kind == ENTRY_GROUP && g_strcmp0(entry->space, space->name) == 0)
-			return entry;
-	}
-	return NULL;
 }
 
 static int fail_open(struct vfio_cpr *cpr, int error, const char *path, const char *modules)

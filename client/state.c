@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
+#include "common/fd.h"
 
 #define STATE_MAX_BYTES (16 * 1024 * 1024)
 #define STATE_SEALS	(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)

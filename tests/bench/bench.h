@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "client/cpr.h"
+#include "client/inventory.h"
 
 /* Nanoseconds of CLOCK_MONOTONIC, which all processes share. */
 uint64_t now_ns(void);
