@@ -7,6 +7,7 @@
  *	connection	one Varlink call and its answer
  *	link		calls that survive the daemon's death: reconnect, resume, repeat
  *	inventory	the objects of the session, as the daemon has them
+ *	slots		where in a space's table a mapping is
  *	space, device, memory, dma, irq, state, ...	what the VMM asks for, on top of these
  *	session		the handle: open, attach, commit, release
  */
@@ -158,9 +159,6 @@ int device_region_map(struct vfio_cpr_device *device, uint32_t region, void **re
 
 int memory_wrap(struct vfio_cpr *cpr, struct entry *entry, struct vfio_cpr_memory **ret_memory);
 void memory_free(struct vfio_cpr_memory *memory);
-
-/* Loads the table of a space that was handed back: index, free slots, what is to be restored. */
-int dma_load(struct vfio_cpr_space *space);
 
 /* Opens spaces that the VMM has not asked for, so that commit can restore them. */
 int spaces_open_all(struct vfio_cpr *cpr);

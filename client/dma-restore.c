@@ -9,6 +9,7 @@
 
 #include "client/dma.h"
 #include "client/inventory.h"
+#include "client/slots.h"
 
 /* Where this process has a region of a device, or a memory (region 0). */
 struct source {
@@ -102,7 +103,7 @@ static int restore_unmapping(struct vfio_cpr_space *space, uint32_t index,
 	r = dma_ioctl_unmap(space, slot->iova, slot->size, &unmapped);
 	if (r < 0 && r != -ENOENT)
 		return fail_restore(space, slot, r);
-	dma_slot_forget(space, index);
+	slots_forget(space, index);
 	return 0;
 }
 
@@ -121,7 +122,7 @@ static int restore_type1(struct vfio_cpr_space *space, uint32_t index,
 	    dma_ioctl_clear_vaddr(space, slot) == 0)
 		r = dma_ioctl_set_vaddr(space, slot, vaddr);
 	if (r == -ENOENT && slot->state == TABLE_MAPPING) {
-		dma_slot_forget(space, index);
+		slots_forget(space, index);
 		return 0;
 	}
 	if (r < 0)
@@ -152,25 +153,8 @@ static int restore_iommufd(struct vfio_cpr_space *space, uint32_t index,
 		r = 0; /* refused now, so refused then */
 	if (r < 0)
 		return fail_restore(space, slot, r);
-	dma_slot_forget(space, index);
+	slots_forget(space, index);
 	return 0;
-}
-
-/*
- * An intent over a mapping that is known never came true, and asking the kernel about it would ask
- * about that mapping. There is at most one for each death, so the walk is rare.
- */
-static bool overlaps_mapping(const struct vfio_cpr_space *space, const struct table_slot *intent)
-{
-	for (uint32_t i = 0; i < table_used(&space->table); i++) {
-		struct table_slot slot;
-
-		if (table_read(&space->table, i, &slot) > 0 && slot.state == TABLE_MAPPED &&
-		    slot.iova <= intent->iova + intent->size - 1 &&
-		    intent->iova <= slot.iova + slot.size - 1)
-			return true;
-	}
-	return false;
 }
 
 static int restore_slot(struct vfio_cpr_space *space, uint32_t index, struct source *source)
@@ -185,8 +169,8 @@ static int restore_slot(struct vfio_cpr_space *space, uint32_t index, struct sou
 				index, space->name);
 	if (r == 0)
 		return 0;
-	if (slot.state != TABLE_MAPPED && overlaps_mapping(space, &slot)) {
-		dma_slot_forget(space, index);
+	if (slot.state != TABLE_MAPPED && slots_overlap(space, &slot)) {
+		slots_forget(space, index);
 		return 0;
 	}
 	if (slot.state == TABLE_UNMAPPING)

@@ -11,97 +11,9 @@
 #include <string.h>
 
 #include "client/inventory.h"
+#include "client/slots.h"
 
 #define PROT_ALL (VFIO_CPR_DMA_READ | VFIO_CPR_DMA_WRITE)
-
-/*
- * The index: where is the mapping that starts at iova
- */
-
-static guint iova_hash(gconstpointer key)
-{
-	uint64_t page = (uint64_t)(uintptr_t)key >> 12;
-
-	/* Neighbours are mapped one after the other, and stay neighbours in memory too. */
-	return (guint)(page ^ page >> 32);
-}
-
-static gpointer iova_key(uint64_t iova)
-{
-	_Static_assert(sizeof(uintptr_t) == sizeof(uint64_t), "an iova is the key itself");
-	return (gpointer)(uintptr_t)iova;
-}
-
-/* The slot of the mapping at iova, or -1. */
-static int64_t slot_find(const struct vfio_cpr_space *space, uint64_t iova)
-{
-	return (int64_t)GPOINTER_TO_UINT(g_hash_table_lookup(space->slots, iova_key(iova))) - 1;
-}
-
-static int64_t slot_alloc(struct vfio_cpr_space *space)
-{
-	uint32_t used;
-
-	if (space->free_slots->len > 0) {
-		uint32_t slot =
-			g_array_index(space->free_slots, uint32_t, space->free_slots->len - 1);
-
-		g_array_set_size(space->free_slots, space->free_slots->len - 1);
-		return slot;
-	}
-	used = table_used(&space->table);
-	return used < space->table.n_slots ? (int64_t)used : -1;
-}
-
-void dma_slot_free(struct vfio_cpr_space *space, uint32_t slot)
-{
-	table_set_state(&space->table, slot, TABLE_FREE);
-	g_array_append_val(space->free_slots, slot);
-}
-
-void dma_slot_forget(struct vfio_cpr_space *space, uint32_t slot)
-{
-	uint64_t iova = space->table.slots[slot].iova;
-
-	/* The index may have another at that iova: a mapping, where this was but an intent. */
-	if (slot_find(space, iova) == slot)
-		g_hash_table_remove(space->slots, iova_key(iova));
-	dma_slot_free(space, slot);
-}
-
-int dma_load(struct vfio_cpr_space *space)
-{
-	bool restored = space->object->restored;
-	uint32_t used = table_used(&space->table);
-
-	space->slots = g_hash_table_new(iova_hash, NULL);
-	space->free_slots = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-	if (restored && used > 0) {
-		space->pending = g_malloc0(used);
-		space->n_pending = used;
-	}
-	for (uint32_t i = 0; i < used; i++) {
-		struct table_slot slot;
-		int r = table_read(&space->table, i, &slot);
-
-		if (r < 0)
-			return cpr_fail(
-				space->cpr, r,
-				"slot %u of the mapping table of address space %s is damaged", i,
-				space->name);
-		if (r == 0) {
-			g_array_append_val(space->free_slots, i);
-			continue;
-		}
-		/* An intent over a mapping is told apart in restore; the mapping counts. */
-		if (slot.state == TABLE_MAPPED || slot_find(space, slot.iova) < 0)
-			g_hash_table_insert(space->slots, iova_key(slot.iova),
-					    GUINT_TO_POINTER(i + 1));
-		if (restored)
-			space->pending[i] = 1;
-	}
-	return 0;
-}
 
 /*
  * Map
@@ -151,24 +63,24 @@ static bool slot_is_same(const struct table_slot *a, const struct table_slot *b)
 static int slot_map(struct vfio_cpr_space *space, const struct table_slot *want, void *vaddr,
 		    int fd)
 {
-	int64_t slot = slot_find(space, want->iova);
+	int64_t slot = slots_find(space, want->iova);
 	int r;
 
 	/* An intent has to be resolved before it says anything, and may be gone by that. */
-	if (slot >= 0 && dma_is_pending(space, slot) &&
+	if (slot >= 0 && slots_is_pending(space, slot) &&
 	    (space->table.slots[slot].state != TABLE_MAPPED ||
 	     slot_is_same(&space->table.slots[slot], want))) {
 		r = dma_restore_one(space, slot);
 		if (r < 0)
 			return r;
-		slot = slot_find(space, want->iova);
+		slot = slots_find(space, want->iova);
 	}
 	if (slot >= 0)
 		return slot_is_same(&space->table.slots[slot], want)
 			       ? 0
 			       : map_fail(space, want, -EEXIST);
 
-	slot = slot_alloc(space);
+	slot = slots_alloc(space);
 	if (slot < 0)
 		return cpr_fail(
 			space->cpr, -ENOSPC,
@@ -178,11 +90,10 @@ static int slot_map(struct vfio_cpr_space *space, const struct table_slot *want,
 	r = space->backend == VFIO_CPR_BACKEND_IOMMUFD ? dma_ioctl_map_file(space, want, fd)
 						       : dma_ioctl_map(space, want, vaddr);
 	if (r < 0) {
-		dma_slot_free(space, slot);
+		slots_free(space, slot);
 		return map_fail(space, want, r);
 	}
-	table_set_state(&space->table, slot, TABLE_MAPPED);
-	g_hash_table_insert(space->slots, iova_key(want->iova), GUINT_TO_POINTER(slot + 1));
+	slots_mapped(space, slot);
 	return 0;
 }
 
@@ -293,7 +204,7 @@ int vfio_cpr_dma_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t siz
 	r = cpr_check(cpr);
 	if (r < 0)
 		return r;
-	slot = slot_find(space, iova);
+	slot = slots_find(space, iova);
 	if (slot < 0 || space->table.slots[slot].size != size)
 		return cpr_fail(cpr, -ENOENT,
 				"address space %s has no mapping of 0x%" PRIx64
@@ -310,9 +221,9 @@ int vfio_cpr_dma_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t siz
 				" of address space %s: %s",
 				size, iova, space->name, g_strerror(-r));
 	}
-	if (dma_is_pending(space, slot))
+	if (slots_is_pending(space, slot))
 		space->pending[slot] = 0;
-	dma_slot_forget(space, slot);
+	slots_forget(space, slot);
 	if (unmapped != size)
 		return cpr_fail(cpr, -ENOENT,
 				"the kernel had 0x%" PRIx64 " of 0x%" PRIx64

@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What dma.c, dma-restore.c and dma-ioctl.c share: slots, and the kernel's calls on them. */
+/* What dma.c, dma-restore.c and dma-ioctl.c share: restoring, and the kernel's calls on a slot. */
 #ifndef CLIENT_DMA_H
 #define CLIENT_DMA_H
 
 #include "client/cpr.h"
-
-/* Whether the slot was handed back and is not restored yet. */
-static inline bool dma_is_pending(const struct vfio_cpr_space *space, int64_t slot)
-{
-	return slot < (int64_t)space->n_pending && space->pending[slot];
-}
-
-/* Frees the slot; with its entry in the index. */
-void dma_slot_free(struct vfio_cpr_space *space, uint32_t slot);
-void dma_slot_forget(struct vfio_cpr_space *space, uint32_t slot);
 
 /* Restores one pending slot; it is free then, if it was an intent that never came true. */
 int dma_restore_one(struct vfio_cpr_space *space, uint32_t index);

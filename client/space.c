@@ -10,6 +10,7 @@
 
 #include "client/cpr.h"
 #include "client/inventory.h"
+#include "client/slots.h"
 #include "common/fd.h"
 #include "common/uapi.h"
 
@@ -50,7 +51,7 @@ int space_open(struct vfio_cpr *cpr, struct entry *table, struct vfio_cpr_space 
 		cpr_fail(cpr, r, "the mapping table of address space %s cannot be used: %s",
 			 table->name, g_strerror(-r));
 	else
-		r = dma_load(space);
+		r = slots_load(space);
 	if (r < 0) {
 		space_free(space);
 		return r;
