@@ -78,6 +78,9 @@ struct vfio_cpr {
 	char *path;
 	char *session;		       /* NULL: not attached */
 	struct connection *connection; /* NULL: none at the moment */
+	/* session.c's: makes a new connection the session's, as it was before the last was lost */
+	int (*resume)(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
+		      struct call_error *ret_error);
 	bool is_protected, is_released;
 	enum vfio_cpr_start start;
 	bool doubt; /* a Store went unanswered: the daemon may hold what the inventory lacks */

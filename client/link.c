@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "client/cpr.h"
-#include "client/inventory.h"
 #include "client/refusal.h"
 
 #define BACKOFF_MIN_MSEC 10
@@ -56,32 +55,6 @@ void link_check(struct vfio_cpr *cpr)
 		link_drop(cpr);
 }
 
-/* Makes this connection the session's: Attach again, and whatever the daemon then lacks. */
-static int link_resume(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
-		       struct call_error *ret_error)
-{
-	json_t *answer = NULL;
-	const char *start;
-	int r;
-
-	r = connection_call(connection, SESSION_METHOD("Attach"),
-			    json_pack("{s:s}", "name", cpr->session), NULL, 0, timeout_msec,
-			    &answer, NULL, ret_error);
-	if (r < 0)
-		return r;
-	start = json_string_value(json_object_get(answer, "start"));
-	if (!start)
-		r = -EPROTO;
-	else if (strcmp(start, "new") == 0)
-		r = inventory_store_all(cpr, connection, timeout_msec, ret_error);
-	else if (cpr->doubt)
-		r = inventory_adopt(cpr, connection, timeout_msec, ret_error);
-	if (r == 0)
-		cpr->doubt = false;
-	json_decref(answer);
-	return r;
-}
-
 static int link_try(struct vfio_cpr *cpr, int timeout_msec, struct call_error *ret_error)
 {
 	struct connection *connection = NULL;
@@ -89,7 +62,7 @@ static int link_try(struct vfio_cpr *cpr, int timeout_msec, struct call_error *r
 
 	r = connection_open(cpr->path, &connection);
 	if (r == 0 && cpr->session) {
-		r = link_resume(cpr, connection, timeout_msec, ret_error);
+		r = cpr->resume(cpr, connection, timeout_msec, ret_error);
 		if (r < 0)
 			connection_close(connection);
 	}

@@ -34,6 +34,32 @@ static const char *default_path(void)
 	return path && *path ? path : VFIO_CPR_SOCKET;
 }
 
+/* Makes this connection the session's: Attach again, and whatever the daemon then lacks. */
+static int session_resume(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
+			  struct call_error *ret_error)
+{
+	json_t *answer = NULL;
+	const char *start;
+	int r;
+
+	r = connection_call(connection, SESSION_METHOD("Attach"),
+			    json_pack("{s:s}", "name", cpr->session), NULL, 0, timeout_msec,
+			    &answer, NULL, ret_error);
+	if (r < 0)
+		return r;
+	start = json_string_value(json_object_get(answer, "start"));
+	if (!start)
+		r = -EPROTO;
+	else if (strcmp(start, "new") == 0)
+		r = inventory_store_all(cpr, connection, timeout_msec, ret_error);
+	else if (cpr->doubt)
+		r = inventory_adopt(cpr, connection, timeout_msec, ret_error);
+	if (r == 0)
+		cpr->doubt = false;
+	json_decref(answer);
+	return r;
+}
+
 int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 {
 	struct vfio_cpr *cpr;
@@ -61,6 +87,7 @@ int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 	cpr->timeout_msec = DEFAULT_TIMEOUT_MSEC;
 	cpr->error = g_string_new(NULL);
 	cpr->is_protected = true;
+	cpr->resume = session_resume;
 	inventory_init(cpr);
 	cpr->spaces =
 		g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)space_free);
