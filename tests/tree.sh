@@ -344,6 +344,28 @@ limits_agree() {
 	test -n "$drop_in" -a "$drop_in" = "$advised"
 }
 
+# A circle of two files is found, and told from one that is meant; a list of what is none is told too.
+circles_are_found() {
+	local name
+	mkdir -p "$work/circle" "$work/build/circle"
+	echo 'int down(void); int up(void); int up(void) { return down(); }' >"$work/circle/roof.c"
+	echo 'int down(void); int up(void); int down(void) { return up(); }' >"$work/circle/ground.c"
+	echo 'int down(void); int alone(void); int alone(void) { return down(); }' >"$work/circle/side.c"
+	for name in roof ground side; do
+		gcc -c "$work/circle/$name.c" -o "$work/build/circle/$name.o" || return 1
+	done
+	(
+		circles=$PWD/tests/circles.py
+		cd "$work" || exit
+		! "$circles" build circle && "$circles" build circle ground,roof &&
+			! "$circles" build circle ground,roof,side && ! "$circles" build circle ground,side
+	)
+}
+
+no_circles() {
+	tests/circles.py "$BUILD" client && tests/circles.py "$BUILD" common
+}
+
 has_fuzzer() {
 	echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
 		clang -fsanitize=fuzzer,address -x c - -o "$work/fuzzer" 2>/dev/null
@@ -360,6 +382,8 @@ holds "a missing pkg-config or package is named, with Debian's packages" missing
 holds "it builds as distributions build, with LTO, and links shared and static" \
 	builds_as_distributions_do
 holds "every public function has a manual page" functions_are_documented
+holds "a circle of files is found" circles_are_found
+holds "the library's files call each other in no circle, nor do those it shares" no_circles
 holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
 holds "an uninstall removes what an install has put, and nothing else" uninstalls_whole
