@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/frame.h"
+#include "common/unpack.h"
 
 /* Varlink: a nullable field that is null is one that is not there. */
 static void drop_nulls(json_t *json)
@@ -28,30 +29,6 @@ static void drop_nulls(json_t *json)
 	}
 }
 
-/* jansson names fields after the last colon of its text, an unknown one first among several. */
-static char *field_of(const json_error_t *error)
-{
-	const char *name = strstr(error->text, ": ");
-
-	return name ? g_strndup(name + 2, strcspn(name + 2, ",")) : NULL;
-}
-
-char *call_explain(const json_error_t *error, char **ret_field)
-{
-	enum json_error_code code = json_error_code(error);
-
-	*ret_field = NULL;
-	if (code == json_error_end_of_input_expected)
-		*ret_field = field_of(error);
-	if (*ret_field)
-		return g_strdup_printf("%s is not known here", *ret_field);
-	if (code == json_error_item_not_found)
-		*ret_field = field_of(error);
-	if (*ret_field)
-		return g_strdup_printf("%s is missing", *ret_field);
-	return g_strdup_printf("a value is of the wrong type: %s", error->text);
-}
-
 char *call_parse(struct call *call, const char *text, size_t size)
 {
 	json_auto_t *message = NULL;
@@ -69,7 +46,7 @@ char *call_parse(struct call *call, const char *text, size_t size)
 	drop_nulls(message);
 	if (json_unpack_ex(message, &error, 0, "{s:s, s?o, s?b, s?b !}", "method", &method,
 			   "parameters", &parameters, "more", &more, "oneway", &oneway) < 0) {
-		g_autofree char *field = NULL, *problem = call_explain(&error, &field);
+		g_autofree char *field = NULL, *problem = unpack_explain(&error, &field);
 
 		return g_strdup_printf("the message is no Varlink call: %s", problem);
 	}

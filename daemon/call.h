@@ -29,10 +29,4 @@ char *call_parse(struct call *call, const char *text, size_t size);
 /* The call is over: empties it, and closes what it has left of its descriptors. */
 void call_clear(struct call *call);
 
-/*
- * What json_unpack() has refused, as a sentence to g_free() that a caller understands. *ret_field,
- * to g_free() too: the field that is wrong; NULL: it does not tell which.
- */
-char *call_explain(const json_error_t *error, char **ret_field);
-
 #endif

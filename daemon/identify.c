@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
 #include <stdio.h>

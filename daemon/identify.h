@@ -6,7 +6,9 @@
 #ifndef DAEMON_IDENTIFY_H
 #define DAEMON_IDENTIFY_H
 
-#include "daemon/object.h"
+#include <stdbool.h>
+
+#include "common/object.h"
 
 /*
  * Checks that fd is what its owner says: a descriptor of this kind (and, for a device, the PCI

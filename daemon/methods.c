@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/interfaces.h"
+#include "common/unpack.h"
 #include "common/version.h"
 #include "daemon/keep.h"
 #include "daemon/peer.h"
@@ -75,7 +76,7 @@ bool method_unpack(struct peer *peer, const char *format, ...)
 	r = json_vunpack_ex(peer->call.parameters, &error, 0, format, arguments);
 	va_end(arguments);
 	if (r < 0) {
-		g_autofree char *field = NULL, *problem = call_explain(&error, &field);
+		g_autofree char *field = NULL, *problem = unpack_explain(&error, &field);
 
 		peer_invalid(peer, field ? field : "parameters", problem);
 	}

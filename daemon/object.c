@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Objects and sets of them; their JSON is in object-json.c. The contract: daemon/object.h. */
+/* Held objects and sets of them; their JSON is in object-json.c. The contract: daemon/object.h. */
 #include "daemon/object.h"
 
 #include <inttypes.h>
@@ -8,23 +8,6 @@
 #include "daemon/account.h"
 #include "daemon/identify.h"
 #include "daemon/worker.h"
-
-static const char *const kind_names[OBJECT_KINDS] = {
-	"container", "group", "device", "iommufd", "memory", "eventfd", "table", "state",
-};
-
-const char *object_kind_name(enum object_kind kind)
-{
-	return kind_names[kind];
-}
-
-int object_kind_from_name(const char *name)
-{
-	for (int kind = 0; kind < OBJECT_KINDS; kind++)
-		if (strcmp(kind_names[kind], name) == 0)
-			return kind;
-	return -1;
-}
 
 void object_take_all(struct object *object, struct fdlist *list)
 {
@@ -47,8 +30,7 @@ void object_free(struct object *object)
 	object_take_all(object, &fds);
 	table_close(&object->table);
 	g_array_unref(object->fds);
-	g_free(object->attributes.space);
-	g_free(object->attributes.device);
+	object_attributes_clear(&object->attributes);
 	g_free(object->name);
 	g_free(object);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Objects: held descriptors with a kind, a name and the attributes that the kernel cannot tell
- * back. One object may be a run of alike descriptors (the vectors of a device), so thousands of
+ * Objects that are held: descriptors, and what common/object.h says of them. One object may be a run of alike descriptors (the vectors of a device), so thousands of
  * them cost one name. A set of objects is what a session holds, and what a peer has staged.
  */
 #ifndef DAEMON_OBJECT_H
@@ -13,29 +12,8 @@
 #include <stdint.h>
 
 #include "common/fdlist.h"
+#include "common/object.h"
 #include "common/table.h"
-
-enum object_kind {
-	OBJECT_CONTAINER,
-	OBJECT_GROUP,
-	OBJECT_DEVICE,
-	OBJECT_IOMMUFD,
-	OBJECT_MEMORY,
-	OBJECT_EVENTFD,
-	OBJECT_TABLE,
-	OBJECT_STATE,
-};
-#define OBJECT_KINDS 8
-
-/* The kind's name on the wire, and back; -1 if unknown. */
-const char *object_kind_name(enum object_kind kind);
-int object_kind_from_name(const char *name);
-
-/* Numbers of an object that only its owner knows; -1: not given. */
-struct object_attributes {
-	char *space, *device;
-	int64_t irq_index, irq_action, devid, ioas_id, hwpt_id;
-};
 
 struct object {
 	int64_t id;
