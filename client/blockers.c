@@ -33,14 +33,14 @@ static bool report(struct report *to, const char *object, const char *reason)
 	return to->stop == 0;
 }
 
-static bool memory_blockers(const struct entry *entry, struct report *to)
+static bool memory_blockers(const struct object *object, struct report *to)
 {
-	int seals = fcntl(entry_fd(entry, 0), F_GET_SEALS);
+	int seals = fcntl(object_fd(object, 0), F_GET_SEALS);
 
 	if (seals >= 0 && (seals & F_SEAL_SHRINK))
 		return true;
 	return report(
-		to, entry->name,
+		to, object->name,
 		"this memory can shrink, and a device goes on writing to pages that its file no "
 		"longer has: use a memfd made with MFD_ALLOW_SEALING");
 }
@@ -55,7 +55,7 @@ static bool kernel_is_too_old(void)
 
 static bool type1_blockers(struct vfio_cpr_space *space, struct report *to)
 {
-	int container = entry_fd(space->context, 0);
+	int container = object_fd(space->context, 0);
 
 	if (kernel_is_too_old() &&
 	    !report(to, space->name,
@@ -124,14 +124,14 @@ int vfio_cpr_blockers(struct vfio_cpr *cpr,
 	    !report(&to, cpr->session,
 		    "no daemon holds this session: start vfio-cprd, then open and attach anew"))
 		return to.stop;
-	for (guint i = 0; i < cpr->entries->len; i++) {
-		const struct entry *entry = cpr->entries->pdata[i];
+	for (guint i = 0; i < cpr->objects->len; i++) {
+		const struct object *object = cpr->objects->pdata[i];
 
-		if (entry->kind == ENTRY_MEMORY && !memory_blockers(entry, &to))
+		if (object->kind == OBJECT_MEMORY && !memory_blockers(object, &to))
 			return to.stop;
-		if (entry->kind == ENTRY_TABLE) {
+		if (object->kind == OBJECT_TABLE) {
 			struct vfio_cpr_space *space =
-				g_hash_table_lookup(cpr->spaces, entry->name);
+				g_hash_table_lookup(cpr->spaces, object->name);
 
 			if (space->backend == VFIO_CPR_BACKEND_TYPE1 && !type1_blockers(space, &to))
 				return to.stop;

@@ -27,7 +27,7 @@
 
 #define SESSION_METHOD(name) "io.vfiocpr.Session." name
 
-struct entry; /* client/inventory.h */
+struct object; /* client/inventory.h */
 
 struct region_map {
 	void *addr;
@@ -39,13 +39,13 @@ struct region_map {
 struct vfio_cpr_device {
 	struct vfio_cpr *cpr;
 	struct vfio_cpr_space *space;
-	struct entry *entry;
+	struct object *object;
 	struct region_map regions[DEVICE_REGIONS]; /* for dma_map_bar; mapped when first needed */
 };
 
 struct vfio_cpr_memory {
 	struct vfio_cpr *cpr;
-	struct entry *entry;
+	struct object *object;
 	uint64_t size;
 	void *addr;
 	bool addr_is_ours; /* made by mmap here */
@@ -55,9 +55,9 @@ struct vfio_cpr_space {
 	struct vfio_cpr *cpr;
 	enum vfio_cpr_backend backend;
 	char *name;
-	struct entry *context; /* the container or iommufd */
-	struct entry *object;  /* the table */
-	struct entry *group;   /* a type1 group in it, once one was looked for and found */
+	struct object *context;	     /* the container or iommufd */
+	struct object *table_object; /* that holds the table */
+	struct object *group;	     /* a type1 group in it, once one was looked for and found */
 	struct table table;
 	GHashTable *slots;  /* iova -> slot + 1 */
 	GArray *free_slots; /* of uint32_t, below table_used() */
@@ -90,8 +90,8 @@ struct vfio_cpr {
 	volatile uint8_t *own_process; /* a page that fork() wipes: 1 here, 0 in a child */
 	GString *error;
 
-	GPtrArray *entries;  /* of struct entry, in the order of storing; owns them */
-	GHashTable *by_name; /* struct entry by kind and name */
+	GPtrArray *objects;  /* of struct object, in the order of storing; owns them */
+	GHashTable *by_name; /* struct object by kind and name */
 	GHashTable *by_id;
 	uint32_t last_id;
 
@@ -147,20 +147,20 @@ void link_check(struct vfio_cpr *cpr);
 int link_answer_timeout(const struct vfio_cpr *cpr);
 
 /*
- * Wrappers, by entry; made when first asked for
+ * Wrappers, by object; made when first asked for
  */
 
-int space_open(struct vfio_cpr *cpr, struct entry *table, struct vfio_cpr_space **ret_space);
+int space_open(struct vfio_cpr *cpr, struct object *table, struct vfio_cpr_space **ret_space);
 void space_free(struct vfio_cpr_space *space);
 
-struct vfio_cpr_device *device_wrap(struct vfio_cpr_space *space, struct entry *entry);
+struct vfio_cpr_device *device_wrap(struct vfio_cpr_space *space, struct object *object);
 void device_free(struct vfio_cpr_device *device);
 
 /* The address of a mapped region (size bytes) of the device. -EOPNOTSUPP: it cannot be mapped. */
 int device_region_map(struct vfio_cpr_device *device, uint32_t region, void **ret_addr,
 		      uint64_t *ret_size);
 
-int memory_wrap(struct vfio_cpr *cpr, struct entry *entry, struct vfio_cpr_memory **ret_memory);
+int memory_wrap(struct vfio_cpr *cpr, struct object *object, struct vfio_cpr_memory **ret_memory);
 void memory_free(struct vfio_cpr_memory *memory);
 
 /* Opens spaces that the VMM has not asked for, so that commit can restore them. */

@@ -17,17 +17,17 @@
 #include "common/fd.h"
 #include "common/uapi.h"
 
-struct vfio_cpr_device *device_wrap(struct vfio_cpr_space *space, struct entry *entry)
+struct vfio_cpr_device *device_wrap(struct vfio_cpr_space *space, struct object *object)
 {
 	struct vfio_cpr *cpr = space->cpr;
-	struct vfio_cpr_device *device = g_hash_table_lookup(cpr->devices, entry->name);
+	struct vfio_cpr_device *device = g_hash_table_lookup(cpr->devices, object->name);
 
 	if (!device) {
 		device = g_new0(struct vfio_cpr_device, 1);
 		device->cpr = cpr;
 		device->space = space;
-		device->entry = entry;
-		g_hash_table_insert(cpr->devices, entry->name, device);
+		device->object = object;
+		g_hash_table_insert(cpr->devices, object->name, device);
 	}
 	return device;
 }
@@ -106,7 +106,7 @@ static int group_open(struct vfio_cpr *cpr, const char *group, const char *bdf)
 /* Makes the container a type1v2 IOMMU with the space's first group in it. */
 static int container_set_iommu(struct vfio_cpr_space *space)
 {
-	int container = entry_fd(space->context, 0);
+	int container = object_fd(space->context, 0);
 	struct vfio_iommu_type1_info info = {.argsz = sizeof(info)};
 	int error;
 
@@ -127,7 +127,7 @@ static int container_set_iommu(struct vfio_cpr_space *space)
 static int group_join(struct vfio_cpr_space *space, int group, const char *name, const char *bdf)
 {
 	struct vfio_cpr *cpr = space->cpr;
-	int container = entry_fd(space->context, 0);
+	int container = object_fd(space->context, 0);
 	bool first = !inventory_group(cpr, space->name);
 	int r;
 
@@ -168,14 +168,14 @@ static int group_device_open(struct vfio_cpr *cpr, int group, const char *name, 
 }
 
 static int device_open_type1(struct vfio_cpr_space *space, const char *bdf,
-			     struct entry **ret_device)
+			     struct object **ret_device)
 {
 	struct vfio_cpr *cpr = space->cpr;
 	g_autofree char *name = device_group_name(bdf);
-	auto_entry fresh = NULL;
-	auto_entry device = NULL;
-	struct entry *entries[2];
-	struct entry *group;
+	auto_object fresh = NULL;
+	auto_object device = NULL;
+	struct object *objects[2];
+	struct object *group;
 	size_t n = 0;
 	int fd, r;
 
@@ -185,7 +185,7 @@ static int device_open_type1(struct vfio_cpr_space *space, const char *bdf,
 			"device %s has no IOMMU group: enable the IOMMU in firmware and kernel "
 			"(intel_iommu=on), and bind the device to vfio-pci",
 			bdf);
-	group = inventory_find(cpr, ENTRY_GROUP, name);
+	group = inventory_find(cpr, OBJECT_GROUP, name);
 	if (group && g_strcmp0(group->space, space->name) != 0)
 		return cpr_fail(
 			cpr, -EINVAL,
@@ -196,26 +196,26 @@ static int device_open_type1(struct vfio_cpr_space *space, const char *bdf,
 		fd = group_open(cpr, name, bdf);
 		if (fd < 0)
 			return fd;
-		group = fresh = entry_new(ENTRY_GROUP, name);
-		entry_set_fd(fresh, 0, fd);
+		group = fresh = object_new(OBJECT_GROUP, name);
+		object_set_fd(fresh, 0, fd);
 		r = group_join(space, fd, name, bdf);
 		if (r < 0)
 			return r;
 		fresh->space = g_strdup(space->name);
-		entries[n++] = fresh;
+		objects[n++] = fresh;
 	}
 
-	fd = group_device_open(cpr, entry_fd(group, 0), name, bdf);
+	fd = group_device_open(cpr, object_fd(group, 0), name, bdf);
 	if (fd < 0)
 		return fd;
-	device = entry_new(ENTRY_DEVICE, bdf);
+	device = object_new(OBJECT_DEVICE, bdf);
 	device->space = g_strdup(space->name);
-	entry_set_fd(device, 0, fd);
-	entries[n++] = device;
-	r = inventory_store(cpr, entries, n);
+	object_set_fd(device, 0, fd);
+	objects[n++] = device;
+	r = inventory_store(cpr, objects, n);
 	if (r < 0)
 		return r;
-	*ret_device = entries[n - 1];
+	*ret_device = objects[n - 1];
 	fresh = device = NULL;
 	return 0;
 }
@@ -235,19 +235,19 @@ static char *device_cdev_path(const char *bdf)
 }
 
 static int device_open_iommufd(struct vfio_cpr_space *space, const char *bdf,
-			       struct entry **ret_device)
+			       struct object **ret_device)
 {
 	struct vfio_cpr *cpr = space->cpr;
 	struct vfio_device_bind_iommufd bind = {
 		.argsz = sizeof(bind),
-		.iommufd = entry_fd(space->context, 0),
+		.iommufd = object_fd(space->context, 0),
 	};
 	struct vfio_device_attach_iommufd_pt attach = {
 		.argsz = sizeof(attach),
-		.pt_id = space->object->ioas_id,
+		.pt_id = space->table_object->ioas_id,
 	};
 	g_autofree char *path = device_cdev_path(bdf);
-	auto_entry device = NULL;
+	auto_object device = NULL;
 	int fd, r;
 
 	if (!path)
@@ -258,9 +258,9 @@ static int device_open_iommufd(struct vfio_cpr_space *space, const char *bdf,
 				g_strerror(errno),
 				errno == ENOENT ? ": the kernel lacks CONFIG_VFIO_DEVICE_CDEV"
 						: ": this user needs access to it");
-	device = entry_new(ENTRY_DEVICE, bdf);
+	device = object_new(OBJECT_DEVICE, bdf);
 	device->space = g_strdup(space->name);
-	entry_set_fd(device, 0, fd);
+	object_set_fd(device, 0, fd);
 
 	if (ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind) < 0) {
 		r = errno == EINVAL ? -EBUSY : -errno; /* EINVAL: bound through another file */
@@ -289,7 +289,7 @@ int vfio_cpr_device_get(struct vfio_cpr_space *space, const char *bdf,
 			struct vfio_cpr_device **ret_device)
 {
 	struct vfio_cpr *cpr = space->cpr;
-	struct entry *entry;
+	struct object *object;
 	int r;
 
 	r = cpr_check(cpr);
@@ -298,40 +298,40 @@ int vfio_cpr_device_get(struct vfio_cpr_space *space, const char *bdf,
 	if (!bdf_is_valid(bdf))
 		return cpr_fail(cpr, -EINVAL, "\"%s\" is no PCI address like 0000:3b:00.0",
 				bdf ? bdf : "");
-	entry = inventory_find(cpr, ENTRY_DEVICE, bdf);
-	if (entry && g_strcmp0(entry->space, space->name) != 0)
+	object = inventory_find(cpr, OBJECT_DEVICE, bdf);
+	if (object && g_strcmp0(object->space, space->name) != 0)
 		return cpr_fail(cpr, -EINVAL, "device %s belongs to address space %s, not %s", bdf,
-				entry->space ? entry->space : "(none)", space->name);
-	if (!entry) {
+				object->space ? object->space : "(none)", space->name);
+	if (!object) {
 		g_autofree char *path = g_strdup_printf("/sys/bus/pci/devices/%s", bdf);
 
 		if (!g_file_test(path, G_FILE_TEST_EXISTS))
 			return cpr_fail(cpr, -ENODEV, "there is no PCI device %s", bdf);
 		r = space->backend == VFIO_CPR_BACKEND_IOMMUFD
-			    ? device_open_iommufd(space, bdf, &entry)
-			    : device_open_type1(space, bdf, &entry);
+			    ? device_open_iommufd(space, bdf, &object)
+			    : device_open_type1(space, bdf, &object);
 		if (r < 0)
 			return r;
 	}
-	*ret_device = device_wrap(space, entry);
+	*ret_device = device_wrap(space, object);
 	return 0;
 }
 
 int vfio_cpr_device_fd(const struct vfio_cpr_device *device)
 {
-	return entry_fd(device->entry, 0);
+	return object_fd(device->object, 0);
 }
 
 bool vfio_cpr_device_is_restored(const struct vfio_cpr_device *device)
 {
-	return device->entry->restored;
+	return device->object->restored;
 }
 
 void vfio_cpr_device_ids(const struct vfio_cpr_device *device, uint32_t *ret_devid,
 			 uint32_t *ret_hwpt_id)
 {
-	*ret_devid = device->entry->devid >= 0 ? device->entry->devid : 0;
-	*ret_hwpt_id = device->entry->hwpt_id >= 0 ? device->entry->hwpt_id : 0;
+	*ret_devid = device->object->devid >= 0 ? device->object->devid : 0;
+	*ret_hwpt_id = device->object->hwpt_id >= 0 ? device->object->hwpt_id : 0;
 }
 
 int device_region_map(struct vfio_cpr_device *device, uint32_t region, void **ret_addr,
@@ -345,11 +345,11 @@ int device_region_map(struct vfio_cpr_device *device, uint32_t region, void **re
 		return -EOPNOTSUPP;
 	map = &device->regions[region];
 	if (!map->addr) {
-		if (ioctl(entry_fd(device->entry, 0), VFIO_DEVICE_GET_REGION_INFO, &info) < 0 ||
+		if (ioctl(object_fd(device->object, 0), VFIO_DEVICE_GET_REGION_INFO, &info) < 0 ||
 		    !(info.flags & VFIO_REGION_INFO_FLAG_MMAP) || info.size == 0)
 			return -EOPNOTSUPP;
 		addr = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED,
-			    entry_fd(device->entry, 0), info.offset);
+			    object_fd(device->object, 0), info.offset);
 		if (addr == MAP_FAILED)
 			return -EOPNOTSUPP;
 		map->addr = addr;

@@ -18,7 +18,7 @@ int dma_ioctl_map(struct vfio_cpr_space *space, const struct table_slot *slot, v
 		.size = slot->size,
 	};
 
-	return ioctl(entry_fd(space->context, 0), VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
+	return ioctl(object_fd(space->context, 0), VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
 }
 
 /* By file, never by pointer: one mapping by pointer makes CHANGE_PROCESS fail for ever. */
@@ -29,14 +29,14 @@ int dma_ioctl_map_file(struct vfio_cpr_space *space, const struct table_slot *sl
 		.flags = IOMMU_IOAS_MAP_FIXED_IOVA |
 			 (slot->prot & VFIO_CPR_DMA_READ ? IOMMU_IOAS_MAP_READABLE : 0) |
 			 (slot->prot & VFIO_CPR_DMA_WRITE ? IOMMU_IOAS_MAP_WRITEABLE : 0),
-		.ioas_id = space->object->ioas_id,
+		.ioas_id = space->table_object->ioas_id,
 		.fd = fd,
 		.start = slot->offset,
 		.length = slot->size,
 		.iova = slot->iova,
 	};
 
-	return ioctl(entry_fd(space->context, 0), IOMMU_IOAS_MAP_FILE, &map) < 0 ? -errno : 0;
+	return ioctl(object_fd(space->context, 0), IOMMU_IOAS_MAP_FILE, &map) < 0 ? -errno : 0;
 }
 
 int dma_ioctl_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t size,
@@ -45,12 +45,12 @@ int dma_ioctl_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t size,
 	if (space->backend == VFIO_CPR_BACKEND_IOMMUFD) {
 		struct iommu_ioas_unmap unmap = {
 			.size = sizeof(unmap),
-			.ioas_id = space->object->ioas_id,
+			.ioas_id = space->table_object->ioas_id,
 			.iova = iova,
 			.length = size,
 		};
 
-		if (ioctl(entry_fd(space->context, 0), IOMMU_IOAS_UNMAP, &unmap) < 0)
+		if (ioctl(object_fd(space->context, 0), IOMMU_IOAS_UNMAP, &unmap) < 0)
 			return -errno;
 		*ret_unmapped = unmap.length;
 	} else {
@@ -60,7 +60,7 @@ int dma_ioctl_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t size,
 			.size = size,
 		};
 
-		if (ioctl(entry_fd(space->context, 0), VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
+		if (ioctl(object_fd(space->context, 0), VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
 			return -errno;
 		*ret_unmapped = unmap.size;
 	}
@@ -78,7 +78,7 @@ int dma_ioctl_set_vaddr(struct vfio_cpr_space *space, const struct table_slot *s
 		.size = slot->size,
 	};
 
-	return ioctl(entry_fd(space->context, 0), VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
+	return ioctl(object_fd(space->context, 0), VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
 }
 
 int dma_ioctl_clear_vaddr(struct vfio_cpr_space *space, const struct table_slot *slot)
@@ -90,7 +90,7 @@ int dma_ioctl_clear_vaddr(struct vfio_cpr_space *space, const struct table_slot 
 		.size = slot->size,
 	};
 
-	if (ioctl(entry_fd(space->context, 0), VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
+	if (ioctl(object_fd(space->context, 0), VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
 		return -errno;
 	/* Success with another size means that nothing was done. */
 	return unmap.size == slot->size ? 0 : -EINVAL;
@@ -100,6 +100,6 @@ int dma_ioctl_change_process(struct vfio_cpr_space *space)
 {
 	struct iommu_ioas_change_process change = {.size = sizeof(change)};
 
-	return ioctl(entry_fd(space->context, 0), IOMMU_IOAS_CHANGE_PROCESS, &change) < 0 ? -errno
-											  : 0;
+	return ioctl(object_fd(space->context, 0), IOMMU_IOAS_CHANGE_PROCESS, &change) < 0 ? -errno
+											   : 0;
 }

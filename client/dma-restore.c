@@ -24,11 +24,11 @@ static int source_find(struct vfio_cpr_space *space, const struct table_slot *sl
 		       struct source *ret_source)
 {
 	struct vfio_cpr *cpr = space->cpr;
-	struct entry *object = inventory_find_id(cpr, slot->object);
+	struct object *object = inventory_find_id(cpr, slot->object);
 	struct source source = {.object = slot->object, .region = slot->region};
 	int r = 0;
 
-	if (object && object->kind == ENTRY_MEMORY) {
+	if (object && object->kind == OBJECT_MEMORY) {
 		struct vfio_cpr_memory *memory;
 
 		r = memory_wrap(cpr, object, &memory);
@@ -36,7 +36,7 @@ static int source_find(struct vfio_cpr_space *space, const struct table_slot *sl
 			r = vfio_cpr_memory_map(memory, &source.addr);
 		if (r == 0)
 			source.size = memory->size;
-	} else if (object && object->kind == ENTRY_DEVICE) {
+	} else if (object && object->kind == OBJECT_DEVICE) {
 		r = device_region_map(device_wrap(space, object), slot->region, &source.addr,
 				      &source.size);
 		if (r < 0)
@@ -136,13 +136,13 @@ static int restore_type1(struct vfio_cpr_space *space, uint32_t index,
 static int restore_iommufd(struct vfio_cpr_space *space, uint32_t index,
 			   const struct table_slot *slot)
 {
-	const struct entry *object = inventory_find_id(space->cpr, slot->object);
+	const struct object *object = inventory_find_id(space->cpr, slot->object);
 	uint64_t unmapped;
 	int r;
 
 	if (!object)
 		return fail_restore(space, slot, -EINVAL);
-	r = dma_ioctl_map_file(space, slot, entry_fd(object, 0));
+	r = dma_ioctl_map_file(space, slot, object_fd(object, 0));
 	if (r == -EEXIST) {
 		table_set_state(&space->table, index, TABLE_MAPPED);
 		return 0;

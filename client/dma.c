@@ -23,7 +23,7 @@
 static int map_fail(struct vfio_cpr_space *space, const struct table_slot *slot, int error)
 {
 	struct vfio_cpr *cpr = space->cpr;
-	const struct entry *object = inventory_find_id(cpr, slot->object);
+	const struct object *object = inventory_find_id(cpr, slot->object);
 	const char *why = "";
 
 	switch (error) {
@@ -134,7 +134,7 @@ int vfio_cpr_dma_map(struct vfio_cpr_space *space, uint64_t iova, struct vfio_cp
 
 	r = cpr_check(cpr);
 	if (r == 0)
-		r = map_check(space, iova, offset, size, prot, memory->size, memory->entry->name);
+		r = map_check(space, iova, offset, size, prot, memory->size, memory->object->name);
 	if (r == 0 && !memory->addr && space->backend == VFIO_CPR_BACKEND_TYPE1)
 		r = vfio_cpr_memory_map(memory, NULL);
 	if (r < 0)
@@ -143,12 +143,12 @@ int vfio_cpr_dma_map(struct vfio_cpr_space *space, uint64_t iova, struct vfio_cp
 		.iova = iova,
 		.size = size,
 		.offset = offset,
-		.object = memory->entry->id,
+		.object = memory->object->id,
 		.state = TABLE_MAPPING,
 		.prot = prot,
 	};
 	return slot_map(space, &want, memory->addr ? (char *)memory->addr + offset : NULL,
-			entry_fd(memory->entry, 0));
+			object_fd(memory->object, 0));
 }
 
 int vfio_cpr_dma_map_bar(struct vfio_cpr_space *space, uint64_t iova,
@@ -169,19 +169,19 @@ int vfio_cpr_dma_map_bar(struct vfio_cpr_space *space, uint64_t iova,
 			cpr, -EOPNOTSUPP,
 			"region %u of %s: iommufd cannot hand the mapping of a BAR over; use "
 			"the type1 backend for peer-to-peer DMA",
-			region, device->entry->name);
+			region, device->object->name);
 	r = device_region_map(device, region, &addr, &region_size);
 	if (r < 0)
 		return cpr_fail(cpr, r, "region %u of %s cannot be mapped: it is no memory BAR",
-				region, device->entry->name);
-	r = map_check(space, iova, offset, size, prot, region_size, device->entry->name);
+				region, device->object->name);
+	r = map_check(space, iova, offset, size, prot, region_size, device->object->name);
 	if (r < 0)
 		return r;
 	want = (struct table_slot){
 		.iova = iova,
 		.size = size,
 		.offset = offset,
-		.object = device->entry->id,
+		.object = device->object->id,
 		.state = TABLE_MAPPING,
 		.prot = prot,
 		.region = region,
@@ -247,7 +247,7 @@ int vfio_cpr_dma_for_each(struct vfio_cpr_space *space,
 		return r;
 	for (uint32_t i = 0; i < table_used(&space->table); i++) {
 		struct table_slot slot;
-		const struct entry *object;
+		const struct object *object;
 
 		/* What is neither there for sure nor resolved yet is no mapping. */
 		if (table_read(&space->table, i, &slot) <= 0 || slot.state != TABLE_MAPPED)

@@ -15,81 +15,60 @@
 #include "common/fdlist.h"
 #include "common/frame.h"
 
-#define OBJECT_MAX_FDS 65536 /* of one object: what vfio-cprd takes */
-
-static const char *const kind_names[] = {
-	[ENTRY_CONTAINER] = "container", [ENTRY_GROUP] = "group",   [ENTRY_DEVICE] = "device",
-	[ENTRY_IOMMUFD] = "iommufd",	 [ENTRY_MEMORY] = "memory", [ENTRY_EVENTFD] = "eventfd",
-	[ENTRY_TABLE] = "table",	 [ENTRY_STATE] = "state",
-};
-
-const char *entry_kind_name(enum entry_kind kind)
-{
-	return kind_names[kind];
-}
-
-static int kind_from_name(const char *name)
-{
-	for (size_t i = 0; i < G_N_ELEMENTS(kind_names); i++)
-		if (strcmp(name, kind_names[i]) == 0)
-			return (int)i;
-	return -1;
-}
-
 /*
- * Entries
+ * One object
  */
 
-struct entry *entry_new(enum entry_kind kind, const char *name)
+struct object *object_new(enum object_kind kind, const char *name)
 {
-	struct entry *entry = g_new0(struct entry, 1);
+	struct object *object = g_new0(struct object, 1);
 
-	entry->kind = kind;
-	entry->name = g_strdup(name);
-	entry->irq_index = entry->irq_action = -1;
-	entry->devid = entry->ioas_id = entry->hwpt_id = -1;
-	return entry;
+	object->kind = kind;
+	object->name = g_strdup(name);
+	object->irq_index = object->irq_action = -1;
+	object->devid = object->ioas_id = object->hwpt_id = -1;
+	return object;
 }
 
-void entry_free(struct entry *entry)
+void object_free(struct object *object)
 {
-	if (!entry)
+	if (!object)
 		return;
-	for (uint32_t i = 0; i < entry->n_fds; i++)
-		fd_close(&entry->fds[i]);
-	g_free(entry->fds);
-	g_free(entry->name);
-	g_free(entry->space);
-	g_free(entry->device);
-	g_free(entry);
+	for (uint32_t i = 0; i < object->n_fds; i++)
+		fd_close(&object->fds[i]);
+	g_free(object->fds);
+	g_free(object->name);
+	g_free(object->space);
+	g_free(object->device);
+	g_free(object);
 }
 
-void entry_set_fd(struct entry *entry, uint32_t index, int fd)
+void object_set_fd(struct object *object, uint32_t index, int fd)
 {
-	if (index >= entry->n_fds) {
-		entry->fds = g_renew(int, entry->fds, index + 1);
-		for (uint32_t i = entry->n_fds; i <= index; i++)
-			entry->fds[i] = -1;
-		entry->n_fds = index + 1;
+	if (index >= object->n_fds) {
+		object->fds = g_renew(int, object->fds, index + 1);
+		for (uint32_t i = object->n_fds; i <= index; i++)
+			object->fds[i] = -1;
+		object->n_fds = index + 1;
 	}
-	entry->fds[index] = fd;
+	object->fds[index] = fd;
 }
 
-int entry_fd(const struct entry *entry, uint32_t index)
+int object_fd(const struct object *object, uint32_t index)
 {
-	return index < entry->n_fds ? entry->fds[index] : -1;
+	return index < object->n_fds ? object->fds[index] : -1;
 }
 
-static guint entry_hash(gconstpointer key)
+static guint object_hash(gconstpointer key)
 {
-	const struct entry *entry = key;
+	const struct object *object = key;
 
-	return g_str_hash(entry->name) * 31 + entry->kind;
+	return g_str_hash(object->name) * 31 + object->kind;
 }
 
-static gboolean entry_equal(gconstpointer a, gconstpointer b)
+static gboolean object_equal(gconstpointer a, gconstpointer b)
 {
-	const struct entry *x = a, *y = b;
+	const struct object *x = a, *y = b;
 
 	return x->kind == y->kind && strcmp(x->name, y->name) == 0;
 }
@@ -100,8 +79,8 @@ static gboolean entry_equal(gconstpointer a, gconstpointer b)
 
 void inventory_init(struct vfio_cpr *cpr)
 {
-	cpr->entries = g_ptr_array_new_with_free_func((GDestroyNotify)entry_free);
-	cpr->by_name = g_hash_table_new(entry_hash, entry_equal);
+	cpr->objects = g_ptr_array_new_with_free_func((GDestroyNotify)object_free);
+	cpr->by_name = g_hash_table_new(object_hash, object_equal);
 	cpr->by_id = g_hash_table_new(NULL, NULL);
 }
 
@@ -109,60 +88,60 @@ void inventory_clear(struct vfio_cpr *cpr)
 {
 	g_clear_pointer(&cpr->by_name, g_hash_table_unref);
 	g_clear_pointer(&cpr->by_id, g_hash_table_unref);
-	g_clear_pointer(&cpr->entries, g_ptr_array_unref);
+	g_clear_pointer(&cpr->objects, g_ptr_array_unref);
 }
 
-struct entry *inventory_find(struct vfio_cpr *cpr, enum entry_kind kind, const char *name)
+struct object *inventory_find(struct vfio_cpr *cpr, enum object_kind kind, const char *name)
 {
-	struct entry key = {.kind = kind, .name = (char *)name};
+	struct object key = {.kind = kind, .name = (char *)name};
 
 	return g_hash_table_lookup(cpr->by_name, &key);
 }
 
-struct entry *inventory_find_id(struct vfio_cpr *cpr, uint32_t id)
+struct object *inventory_find_id(struct vfio_cpr *cpr, uint32_t id)
 {
 	return g_hash_table_lookup(cpr->by_id, GUINT_TO_POINTER(id));
 }
 
-struct entry *inventory_group(struct vfio_cpr *cpr, const char *space)
+struct object *inventory_group(struct vfio_cpr *cpr, const char *space)
 {
-	for (guint i = 0; i < cpr->entries->len; i++) {
-		struct entry *entry = cpr->entries->pdata[i];
+	for (guint i = 0; i < cpr->objects->len; i++) {
+		struct object *object = cpr->objects->pdata[i];
 
-		if (entry->kind == ENTRY_GROUP && g_strcmp0(entry->space, space) == 0)
-			return entry;
+		if (object->kind == OBJECT_GROUP && g_strcmp0(object->space, space) == 0)
+			return object;
 	}
 	return NULL;
 }
 
-static void inventory_drop(struct vfio_cpr *cpr, struct entry *entry)
+static void inventory_drop(struct vfio_cpr *cpr, struct object *object)
 {
-	g_hash_table_remove(cpr->by_name, entry);
-	g_hash_table_remove(cpr->by_id, GUINT_TO_POINTER(entry->id));
-	g_ptr_array_remove(cpr->entries, entry);
+	g_hash_table_remove(cpr->by_name, object);
+	g_hash_table_remove(cpr->by_id, GUINT_TO_POINTER(object->id));
+	g_ptr_array_remove(cpr->objects, object);
 }
 
-/* Takes over an entry: as it is, or its descriptors into the object's own. Returns the object's. */
-static struct entry *inventory_merge(struct vfio_cpr *cpr, struct entry *entry)
+/* Takes over an object: as it is, or its descriptors into the one that is there. Returns that. */
+static struct object *inventory_merge(struct vfio_cpr *cpr, struct object *object)
 {
-	struct entry *old = inventory_find(cpr, entry->kind, entry->name);
+	struct object *old = inventory_find(cpr, object->kind, object->name);
 
-	if (old && old->kind == ENTRY_STATE && old->id != entry->id) {
+	if (old && old->kind == OBJECT_STATE && old->id != object->id) {
 		inventory_drop(cpr, old);
 		old = NULL;
 	}
 	if (old) {
-		for (uint32_t i = entry->n_fds; i-- > 0;)
-			if (entry->fds[i] >= 0 && entry_fd(old, i) < 0)
-				entry_set_fd(old, i, fd_take(&entry->fds[i]));
-		entry_free(entry);
+		for (uint32_t i = object->n_fds; i-- > 0;)
+			if (object->fds[i] >= 0 && object_fd(old, i) < 0)
+				object_set_fd(old, i, fd_take(&object->fds[i]));
+		object_free(object);
 		return old;
 	}
-	g_ptr_array_add(cpr->entries, entry);
-	g_hash_table_add(cpr->by_name, entry);
-	g_hash_table_insert(cpr->by_id, GUINT_TO_POINTER(entry->id), entry);
-	cpr->last_id = MAX(cpr->last_id, entry->id);
-	return entry;
+	g_ptr_array_add(cpr->objects, object);
+	g_hash_table_add(cpr->by_name, object);
+	g_hash_table_insert(cpr->by_id, GUINT_TO_POINTER(object->id), object);
+	cpr->last_id = MAX(cpr->last_id, object->id);
+	return object;
 }
 
 /*
@@ -181,25 +160,26 @@ static void set_number(json_t *json, const char *key, int64_t value)
 		json_object_set_new(json, key, json_integer(value));
 }
 
-static json_t *entry_to_json(const struct entry *entry, uint32_t first, uint32_t count, size_t at)
+static json_t *object_to_json(const struct object *object, uint32_t first, uint32_t count,
+			      size_t at)
 {
-	json_t *json = json_pack("{s:I, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)entry->id,
-				 "kind", entry_kind_name(entry->kind), "name", entry->name, "first",
-				 (json_int_t)first, "count", (json_int_t)count,
+	json_t *json = json_pack("{s:I, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)object->id,
+				 "kind", object_kind_name(object->kind), "name", object->name,
+				 "first", (json_int_t)first, "count", (json_int_t)count,
 				 "firstFileDescriptor", (json_int_t)at);
 
-	set_string(json, "space", entry->space);
-	set_string(json, "device", entry->device);
-	set_number(json, "irqIndex", entry->irq_index);
-	set_number(json, "irqAction", entry->irq_action);
-	set_number(json, "devid", entry->devid);
-	set_number(json, "ioasId", entry->ioas_id);
-	set_number(json, "hwptId", entry->hwpt_id);
+	set_string(json, "space", object->space);
+	set_string(json, "device", object->device);
+	set_number(json, "irqIndex", object->irq_index);
+	set_number(json, "irqAction", object->irq_action);
+	set_number(json, "devid", object->devid);
+	set_number(json, "ioasId", object->ioas_id);
+	set_number(json, "hwptId", object->hwpt_id);
 	return json;
 }
 
 struct store {
-	struct entry **entries;
+	struct object **objects;
 	size_t n;
 };
 
@@ -226,16 +206,16 @@ static int batch_send(struct batch *batch, bool continues)
 			       n_fds, batch->timeout_msec, NULL, NULL, batch->error);
 }
 
-/* Adds the runs of an entry, sending a message whenever one is full. */
-static int batch_add(struct batch *batch, const struct entry *entry)
+/* Adds the runs of an object, sending a message whenever one is full. */
+static int batch_add(struct batch *batch, const struct object *object)
 {
 	uint32_t i = 0;
 
-	while (i < entry->n_fds) {
+	while (i < object->n_fds) {
 		size_t at = batch->n_fds;
 		uint32_t first;
 
-		if (entry->fds[i] < 0) {
+		if (object->fds[i] < 0) {
 			i++;
 			continue;
 		}
@@ -247,9 +227,9 @@ static int batch_add(struct batch *batch, const struct entry *entry)
 			at = 0;
 		}
 		first = i;
-		while (i < entry->n_fds && entry->fds[i] >= 0 && batch->n_fds < FRAME_MAX_FDS)
-			batch->fds[batch->n_fds++] = entry->fds[i++];
-		json_array_append_new(batch->objects, entry_to_json(entry, first, i - first, at));
+		while (i < object->n_fds && object->fds[i] >= 0 && batch->n_fds < FRAME_MAX_FDS)
+			batch->fds[batch->n_fds++] = object->fds[i++];
+		json_array_append_new(batch->objects, object_to_json(object, first, i - first, at));
 	}
 	return 0;
 }
@@ -268,23 +248,23 @@ static int store_exchange(struct vfio_cpr *cpr, struct connection *connection, i
 
 	(void)cpr;
 	for (size_t i = 0; i < store->n && r == 0; i++)
-		r = batch_add(&batch, store->entries[i]);
+		r = batch_add(&batch, store->objects[i]);
 	if (r == 0)
 		r = batch_send(&batch, false);
 	json_decref(batch.objects);
 	return r;
 }
 
-int inventory_store(struct vfio_cpr *cpr, struct entry **entries, size_t n)
+int inventory_store(struct vfio_cpr *cpr, struct object **objects, size_t n)
 {
-	struct store store = {entries, n};
+	struct store store = {objects, n};
 	char name[64];
 	int r;
 
 	for (size_t i = 0; i < n; i++) {
-		struct entry *old = inventory_find(cpr, entries[i]->kind, entries[i]->name);
+		struct object *old = inventory_find(cpr, objects[i]->kind, objects[i]->name);
 
-		entries[i]->id = old && old->kind != ENTRY_STATE ? old->id : ++cpr->last_id;
+		objects[i]->id = old && old->kind != OBJECT_STATE ? old->id : ++cpr->last_id;
 	}
 	if (cpr->is_protected) {
 		r = link_run(cpr, store_exchange, &store, NULL, name);
@@ -296,14 +276,14 @@ int inventory_store(struct vfio_cpr *cpr, struct entry **entries, size_t n)
 		}
 	}
 	for (size_t i = 0; i < n; i++)
-		entries[i] = inventory_merge(cpr, entries[i]);
+		objects[i] = inventory_merge(cpr, objects[i]);
 	return 0;
 }
 
 int inventory_store_all(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
 			struct call_error *ret_error)
 {
-	struct store store = {(struct entry **)cpr->entries->pdata, cpr->entries->len};
+	struct store store = {(struct object **)cpr->objects->pdata, cpr->objects->len};
 
 	if (store.n == 0)
 		return 0;
@@ -314,12 +294,12 @@ int inventory_store_all(struct vfio_cpr *cpr, struct connection *connection, int
  * Fetch
  */
 
-static int entry_from_json(json_t *json, struct fdlist *fds, struct entry **ret_entry)
+static int object_from_json(json_t *json, struct fdlist *fds, struct object **ret_object)
 {
 	const char *kind_name = NULL, *name = NULL, *space = NULL, *device = NULL;
 	json_int_t id = 0, first = 0, count = 1, at = -1, irq_index = -1, irq_action = -1;
 	json_int_t devid = -1, ioas_id = -1, hwpt_id = -1;
-	struct entry *entry;
+	struct object *object;
 	int kind;
 
 	if (json_unpack(json, "{s:I, s:s, s:s, s?I, s?I, s:I, s?s, s?s, s?I, s?I, s?I, s?I, s?I}",
@@ -328,47 +308,47 @@ static int entry_from_json(json_t *json, struct fdlist *fds, struct entry **ret_
 			"irqIndex", &irq_index, "irqAction", &irq_action, "devid", &devid, "ioasId",
 			&ioas_id, "hwptId", &hwpt_id) < 0)
 		return -EPROTO;
-	kind = kind_from_name(kind_name);
+	kind = object_kind_from_name(kind_name);
 	if (kind < 0 || id < 1 || id > UINT32_MAX || first < 0 || first >= OBJECT_MAX_FDS ||
 	    count < 1 || first + count > OBJECT_MAX_FDS || at < 0 || (size_t)(at + count) > fds->n)
 		return -EPROTO;
 
-	entry = entry_new(kind, name);
-	entry->id = id;
-	entry->space = g_strdup(space);
-	entry->device = g_strdup(device);
-	entry->irq_index = irq_index;
-	entry->irq_action = irq_action;
-	entry->devid = devid;
-	entry->ioas_id = ioas_id;
-	entry->hwpt_id = hwpt_id;
+	object = object_new(kind, name);
+	object->id = id;
+	object->space = g_strdup(space);
+	object->device = g_strdup(device);
+	object->irq_index = irq_index;
+	object->irq_action = irq_action;
+	object->devid = devid;
+	object->ioas_id = ioas_id;
+	object->hwpt_id = hwpt_id;
 	/* The last first, so that the array grows once. */
 	for (json_int_t i = count - 1; i >= 0; i--)
-		entry_set_fd(entry, first + i, fdlist_take(fds, at + i));
-	*ret_entry = entry;
+		object_set_fd(object, first + i, fdlist_take(fds, at + i));
+	*ret_object = object;
 	return 0;
 }
 
 /* Appends the objects of one answer. */
-static int entries_from_json(json_t *objects, struct fdlist *fds, GPtrArray *fetched)
+static int objects_from_json(json_t *descriptions, struct fdlist *fds, GPtrArray *fetched)
 {
-	json_t *object;
+	json_t *description;
 	size_t i;
 
-	json_array_foreach(objects, i, object)
+	json_array_foreach(descriptions, i, description)
 	{
-		struct entry *entry = NULL;
-		int r = entry_from_json(object, fds, &entry);
+		struct object *object = NULL;
+		int r = object_from_json(description, fds, &object);
 
 		if (r < 0)
 			return r;
-		g_ptr_array_add(fetched, entry);
+		g_ptr_array_add(fetched, object);
 	}
 	return 0;
 }
 
 /*
- * Fetches all into an array of entries (userdata), which is emptied first: it may be repeated. One
+ * Fetches all into an array of objects (userdata), which is emptied first: it may be repeated. One
  * request, and as many answers as it takes.
  */
 static int fetch_exchange(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
@@ -388,7 +368,7 @@ static int fetch_exchange(struct vfio_cpr *cpr, struct connection *connection, i
 
 		r = connection_next(connection, timeout_msec, &answer, &fds, &continues, ret_error);
 		if (r > 0)
-			r = entries_from_json(json_object_get(answer, "objects"), &fds, fetched);
+			r = objects_from_json(json_object_get(answer, "objects"), &fds, fetched);
 		else if (r == 0)
 			r = -ETIMEDOUT;
 		json_decref(answer);
@@ -399,17 +379,17 @@ static int fetch_exchange(struct vfio_cpr *cpr, struct connection *connection, i
 static void inventory_merge_all(struct vfio_cpr *cpr, GPtrArray *fetched, bool restored)
 {
 	for (guint i = 0; i < fetched->len; i++) {
-		struct entry *entry = fetched->pdata[i];
+		struct object *object = fetched->pdata[i];
 
-		entry->restored = restored;
+		object->restored = restored;
 		fetched->pdata[i] = NULL;
-		inventory_merge(cpr, entry);
+		inventory_merge(cpr, object);
 	}
 }
 
 int inventory_fetch(struct vfio_cpr *cpr, bool restored)
 {
-	g_autoptr(GPtrArray) fetched = g_ptr_array_new_with_free_func((GDestroyNotify)entry_free);
+	g_autoptr(GPtrArray) fetched = g_ptr_array_new_with_free_func((GDestroyNotify)object_free);
 	int r;
 
 	r = link_run(cpr, fetch_exchange, fetched, NULL, NULL);
@@ -421,7 +401,7 @@ int inventory_fetch(struct vfio_cpr *cpr, bool restored)
 int inventory_adopt(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
 		    struct call_error *ret_error)
 {
-	g_autoptr(GPtrArray) fetched = g_ptr_array_new_with_free_func((GDestroyNotify)entry_free);
+	g_autoptr(GPtrArray) fetched = g_ptr_array_new_with_free_func((GDestroyNotify)object_free);
 	int r;
 
 	r = fetch_exchange(cpr, connection, timeout_msec, fetched, ret_error);
@@ -434,24 +414,24 @@ int inventory_adopt(struct vfio_cpr *cpr, struct connection *connection, int tim
  * Remove
  */
 
-int inventory_remove(struct vfio_cpr *cpr, enum entry_kind kind, const char *name)
+int inventory_remove(struct vfio_cpr *cpr, enum object_kind kind, const char *name)
 {
-	struct entry *entry = inventory_find(cpr, kind, name);
+	struct object *object = inventory_find(cpr, kind, name);
 	bool repeated = false;
 	char error[64];
 	int r;
 
-	if (!entry)
-		return cpr_fail(cpr, -ENOENT, "the session has no %s %s", entry_kind_name(kind),
+	if (!object)
+		return cpr_fail(cpr, -ENOENT, "the session has no %s %s", object_kind_name(kind),
 				name);
 	if (cpr->is_protected) {
 		r = link_call(cpr, SESSION_METHOD("Remove"),
-			      json_pack("{s:s, s:s}", "kind", entry_kind_name(kind), "name", name),
+			      json_pack("{s:s, s:s}", "kind", object_kind_name(kind), "name", name),
 			      NULL, &repeated, error);
 		/* The first try was answered by nobody, but had taken effect. */
 		if (r < 0 && !(repeated && strcmp(error, "NoSuchObject") == 0))
 			return r;
 	}
-	inventory_drop(cpr, entry);
+	inventory_drop(cpr, object);
 	return 0;
 }

@@ -7,24 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/object.h"
+
 struct call_error;
 struct connection;
 struct vfio_cpr;
 
 /* One object of the session: descriptors with a kind and a name. Owned by the inventory. */
-enum entry_kind {
-	ENTRY_CONTAINER,
-	ENTRY_GROUP,
-	ENTRY_DEVICE,
-	ENTRY_IOMMUFD,
-	ENTRY_MEMORY,
-	ENTRY_EVENTFD,
-	ENTRY_TABLE,
-	ENTRY_STATE,
-};
-
-struct entry {
-	enum entry_kind kind;
+struct object {
+	enum object_kind kind;
 	uint32_t id; /* 0: not given yet */
 	char *name;
 	int *fds; /* by number within the object; -1: a gap. Owned */
@@ -36,37 +27,36 @@ struct entry {
 	bool restored;			 /* handed back, not made by this process */
 };
 
-struct entry *entry_new(enum entry_kind kind, const char *name);
-void entry_free(struct entry *entry); /* closes what it holds; NULL is fine */
-static inline void entry_clear(struct entry **entry)
+struct object *object_new(enum object_kind kind, const char *name);
+void object_free(struct object *object); /* closes what it holds; NULL is fine */
+static inline void object_clear(struct object **object)
 {
-	entry_free(*entry);
+	object_free(*object);
 }
-#define auto_entry __attribute__((cleanup(entry_clear))) struct entry *
-void entry_set_fd(struct entry *entry, uint32_t index, int fd);
-int entry_fd(const struct entry *entry, uint32_t index); /* -1: none */
-const char *entry_kind_name(enum entry_kind kind);
+#define auto_object __attribute__((cleanup(object_clear))) struct object *
+void object_set_fd(struct object *object, uint32_t index, int fd);
+int object_fd(const struct object *object, uint32_t index); /* -1: none */
 
 void inventory_init(struct vfio_cpr *cpr);
 void inventory_clear(struct vfio_cpr *cpr);
-struct entry *inventory_find(struct vfio_cpr *cpr, enum entry_kind kind, const char *name);
-struct entry *inventory_find_id(struct vfio_cpr *cpr, uint32_t id);
+struct object *inventory_find(struct vfio_cpr *cpr, enum object_kind kind, const char *name);
+struct object *inventory_find_id(struct vfio_cpr *cpr, uint32_t id);
 
 /* A type1 group that has joined the space of that name, or NULL: its container has no IOMMU. */
-struct entry *inventory_group(struct vfio_cpr *cpr, const char *space);
+struct object *inventory_group(struct vfio_cpr *cpr, const char *space);
 
 /*
- * Stores n entries in one step. An entry whose object the session has already brings more
- * descriptors for it (or, of kind state, replaces it). On success the inventory owns their
- * descriptors, entries[i] is the object's entry now. On failure nothing is changed.
+ * Stores n objects in one step. One that the session has already brings more descriptors for it
+ * (or, of kind state, replaces it). On success they are the inventory's, and objects[i] is what it
+ * has now. On failure nothing is changed.
  */
-int inventory_store(struct vfio_cpr *cpr, struct entry **entries, size_t n);
+int inventory_store(struct vfio_cpr *cpr, struct object **objects, size_t n);
 
 /* Fetches everything the daemon holds; restored: it was handed back. */
 int inventory_fetch(struct vfio_cpr *cpr, bool restored);
 
 /* Removes an object in the daemon, then here. */
-int inventory_remove(struct vfio_cpr *cpr, enum entry_kind kind, const char *name);
+int inventory_remove(struct vfio_cpr *cpr, enum object_kind kind, const char *name);
 
 /* For a resumed link: to a daemon that lost the session, and from one that may have more of it. */
 int inventory_store_all(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,

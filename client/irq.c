@@ -13,8 +13,6 @@
 #include "client/cpr.h"
 #include "client/inventory.h"
 
-#define EVENTFDS_MAX 65536 /* of one object: what vfio-cprd takes */
-
 static const char *const index_names[] = {
 	[VFIO_PCI_INTX_IRQ_INDEX] = "intx", [VFIO_PCI_MSI_IRQ_INDEX] = "msi",
 	[VFIO_PCI_MSIX_IRQ_INDEX] = "msix", [VFIO_PCI_ERR_IRQ_INDEX] = "err",
@@ -28,8 +26,8 @@ static bool is_interrupt(int32_t index)
 	       index == VFIO_PCI_MSIX_IRQ_INDEX;
 }
 
-/* Puts new eventfds into entry where held (may be NULL) has none. Returns how many, or -errno. */
-static int eventfds_create(struct entry *entry, const struct entry *held, uint32_t first,
+/* Puts new eventfds into object where held (may be NULL) has none. Returns how many, or -errno. */
+static int eventfds_create(struct object *object, const struct object *held, uint32_t first,
 			   uint32_t count)
 {
 	int n = 0;
@@ -37,12 +35,12 @@ static int eventfds_create(struct entry *entry, const struct entry *held, uint32
 	for (uint32_t i = first; i < first + count; i++) {
 		int fd;
 
-		if (held && entry_fd(held, i) >= 0)
+		if (held && object_fd(held, i) >= 0)
 			continue;
 		fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (fd < 0)
 			return -errno;
-		entry_set_fd(entry, i, fd);
+		object_set_fd(object, i, fd);
 		n++;
 	}
 	return n;
@@ -80,8 +78,8 @@ static int set_irqs(int device, uint32_t index, uint32_t action, uint32_t first,
 	return ioctl(device, VFIO_DEVICE_SET_IRQS, set) < 0 ? -errno : 0;
 }
 
-/* Arms (or, with disarm, disarms) every run of entry below end. Returns where it failed, or end. */
-static uint32_t set_runs(int device, const struct entry *entry, uint32_t end, bool disarm,
+/* Arms (or, with disarm, disarms) every run below end. Returns where it failed, or end. */
+static uint32_t set_runs(int device, const struct object *object, uint32_t end, bool disarm,
 			 int *ret_error)
 {
 	uint32_t i = 0;
@@ -90,14 +88,14 @@ static uint32_t set_runs(int device, const struct entry *entry, uint32_t end, bo
 		uint32_t first = i;
 		int r;
 
-		if (entry->fds[i] < 0) {
+		if (object->fds[i] < 0) {
 			i++;
 			continue;
 		}
-		while (i < end && entry->fds[i] >= 0)
+		while (i < end && object->fds[i] >= 0)
 			i++;
-		r = set_irqs(device, entry->irq_index, entry->irq_action, first, i - first,
-			     disarm ? NULL : entry->fds + first);
+		r = set_irqs(device, object->irq_index, object->irq_action, first, i - first,
+			     disarm ? NULL : object->fds + first);
 		if (r < 0 && !disarm) {
 			*ret_error = r;
 			return first;
@@ -107,24 +105,24 @@ static uint32_t set_runs(int device, const struct entry *entry, uint32_t end, bo
 }
 
 /* Arms the new vectors, then stores them. On failure those armed are disarmed again. */
-static int irqs_arm(struct vfio_cpr_device *device, struct entry **entry, const char *what)
+static int irqs_arm(struct vfio_cpr_device *device, struct object **object, const char *what)
 {
 	struct vfio_cpr *cpr = device->cpr;
-	int fd = entry_fd(device->entry, 0);
-	uint32_t n = (*entry)->n_fds;
+	int fd = object_fd(device->object, 0);
+	uint32_t n = (*object)->n_fds;
 	uint32_t armed;
 	int r = 0;
 
-	armed = set_runs(fd, *entry, n, false, &r);
+	armed = set_runs(fd, *object, n, false, &r);
 	if (r < 0)
 		cpr_fail(cpr, r,
 			 "cannot set the interrupts %s: %s: with a kernel or device that fixes the "
 			 "number of vectors at the first call, ask for all of them at once",
 			 what, g_strerror(-r));
 	else
-		r = inventory_store(cpr, entry, 1);
+		r = inventory_store(cpr, object, 1);
 	if (r < 0)
-		set_runs(fd, *entry, armed, true, NULL);
+		set_runs(fd, *object, armed, true, NULL);
 	return r;
 }
 
@@ -135,9 +133,9 @@ static const char *other_index(struct vfio_cpr_device *device, uint32_t index)
 		return NULL;
 	for (uint32_t other = VFIO_PCI_INTX_IRQ_INDEX; other <= VFIO_PCI_MSIX_IRQ_INDEX; other++) {
 		g_autofree char *name =
-			g_strdup_printf("%s/%s", device->entry->name, index_names[other]);
+			g_strdup_printf("%s/%s", device->object->name, index_names[other]);
 
-		if (other != index && inventory_find(device->cpr, ENTRY_EVENTFD, name))
+		if (other != index && inventory_find(device->cpr, OBJECT_EVENTFD, name))
 			return index_names[other];
 	}
 	return NULL;
@@ -147,7 +145,7 @@ static int irqs_check(struct vfio_cpr_device *device, uint32_t index, uint32_t a
 		      uint32_t first, uint32_t count)
 {
 	struct vfio_cpr *cpr = device->cpr;
-	const char *bdf = device->entry->name;
+	const char *bdf = device->object->name;
 	struct vfio_irq_info info = {.argsz = sizeof(info), .index = index};
 	const char *other;
 
@@ -158,7 +156,7 @@ static int irqs_check(struct vfio_cpr_device *device, uint32_t index, uint32_t a
 			cpr, -EINVAL,
 			"device %s: no interrupt index %u with action %u; only INTx is unmasked",
 			bdf, index, action);
-	if (ioctl(entry_fd(device->entry, 0), VFIO_DEVICE_GET_IRQ_INFO, &info) < 0)
+	if (ioctl(object_fd(device->object, 0), VFIO_DEVICE_GET_IRQ_INFO, &info) < 0)
 		return cpr_fail(cpr, -errno, "device %s: cannot ask for its %s interrupts: %s", bdf,
 				index_names[index], g_strerror(errno));
 	if (count == 0 || first > info.count || count > info.count - first)
@@ -177,8 +175,8 @@ int vfio_cpr_device_irqs(struct vfio_cpr_device *device, uint32_t index, uint32_
 {
 	struct vfio_cpr *cpr = device->cpr;
 	g_autofree char *name = NULL;
-	auto_entry fresh = NULL;
-	struct entry *held;
+	auto_object fresh = NULL;
+	struct object *held;
 	int r;
 
 	r = cpr_check(cpr);
@@ -186,11 +184,11 @@ int vfio_cpr_device_irqs(struct vfio_cpr_device *device, uint32_t index, uint32_
 		r = irqs_check(device, index, action, first, count);
 	if (r < 0)
 		return r;
-	name = g_strdup_printf("%s/%s%s", device->entry->name, index_names[index],
+	name = g_strdup_printf("%s/%s%s", device->object->name, index_names[index],
 			       action == VFIO_CPR_IRQ_UNMASK ? "-unmask" : "");
-	held = inventory_find(cpr, ENTRY_EVENTFD, name);
-	fresh = entry_new(ENTRY_EVENTFD, name);
-	fresh->device = g_strdup(device->entry->name);
+	held = inventory_find(cpr, OBJECT_EVENTFD, name);
+	fresh = object_new(OBJECT_EVENTFD, name);
+	fresh->device = g_strdup(device->object->name);
 	fresh->irq_index = index;
 	fresh->irq_action = action;
 	r = eventfds_create(fresh, held, first, count);
@@ -214,8 +212,8 @@ int vfio_cpr_device_irqs(struct vfio_cpr_device *device, uint32_t index, uint32_
 int vfio_cpr_eventfds_get(struct vfio_cpr *cpr, const char *name, uint32_t first, uint32_t count,
 			  int *ret_fds, uint32_t *ret_restored)
 {
-	auto_entry fresh = NULL;
-	struct entry *held;
+	auto_object fresh = NULL;
+	struct object *held;
 	int created, r;
 
 	r = cpr_check(cpr);
@@ -223,16 +221,16 @@ int vfio_cpr_eventfds_get(struct vfio_cpr *cpr, const char *name, uint32_t first
 		r = cpr_check_name(cpr, "eventfds", name);
 	if (r < 0)
 		return r;
-	if (count == 0 || first >= EVENTFDS_MAX || count > EVENTFDS_MAX - first)
+	if (count == 0 || first >= OBJECT_MAX_FDS || count > OBJECT_MAX_FDS - first)
 		return cpr_fail(cpr, -EINVAL, "eventfds %s: %u from %u on are not within 0..%d",
-				name, count, first, EVENTFDS_MAX - 1);
-	held = inventory_find(cpr, ENTRY_EVENTFD, name);
+				name, count, first, OBJECT_MAX_FDS - 1);
+	held = inventory_find(cpr, OBJECT_EVENTFD, name);
 	if (held && held->device)
 		return cpr_fail(
 			cpr, -EINVAL,
 			"eventfds %s are interrupts of device %s: use vfio_cpr_device_irqs()", name,
 			held->device);
-	fresh = entry_new(ENTRY_EVENTFD, name);
+	fresh = object_new(OBJECT_EVENTFD, name);
 	created = eventfds_create(fresh, held, first, count);
 	if (created < 0)
 		return fail_eventfds(cpr, created, name);
@@ -254,9 +252,9 @@ int vfio_cpr_eventfds_get(struct vfio_cpr *cpr, const char *name, uint32_t first
  */
 
 /* INTx is masked from its interrupt to its unmask: who died between has left it masked for ever. */
-static void intx_unmask(struct vfio_cpr *cpr, const struct entry *eventfds)
+static void intx_unmask(struct vfio_cpr *cpr, const struct object *eventfds)
 {
-	struct entry *device = inventory_find(cpr, ENTRY_DEVICE, eventfds->device);
+	struct object *device = inventory_find(cpr, OBJECT_DEVICE, eventfds->device);
 	struct vfio_irq_set set = {
 		.argsz = sizeof(set),
 		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
@@ -265,7 +263,7 @@ static void intx_unmask(struct vfio_cpr *cpr, const struct entry *eventfds)
 	};
 
 	if (device)
-		(void)ioctl(entry_fd(device, 0), VFIO_DEVICE_SET_IRQS, &set);
+		(void)ioctl(object_fd(device, 0), VFIO_DEVICE_SET_IRQS, &set);
 }
 
 int vfio_cpr_kick(struct vfio_cpr *cpr)
@@ -276,22 +274,22 @@ int vfio_cpr_kick(struct vfio_cpr *cpr)
 	r = cpr_check(cpr);
 	if (r < 0)
 		return r;
-	for (guint i = 0; i < cpr->entries->len; i++) {
-		struct entry *entry = cpr->entries->pdata[i];
+	for (guint i = 0; i < cpr->objects->len; i++) {
+		struct object *object = cpr->objects->pdata[i];
 
 		/* err and req are no interrupts: to signal them would be a false alarm. */
-		if (entry->kind != ENTRY_EVENTFD || !entry->device ||
-		    entry->irq_action != VFIO_CPR_IRQ_TRIGGER || !is_interrupt(entry->irq_index))
+		if (object->kind != OBJECT_EVENTFD || !object->device ||
+		    object->irq_action != VFIO_CPR_IRQ_TRIGGER || !is_interrupt(object->irq_index))
 			continue;
-		for (uint32_t j = 0; j < entry->n_fds; j++) {
-			if (entry->fds[j] < 0)
+		for (uint32_t j = 0; j < object->n_fds; j++) {
+			if (object->fds[j] < 0)
 				continue;
 			/* EAGAIN: the count is full, and so is seen anyway. */
-			(void)eventfd_write(entry->fds[j], 1);
+			(void)eventfd_write(object->fds[j], 1);
 			n++;
 		}
-		if (entry->irq_index == VFIO_PCI_INTX_IRQ_INDEX)
-			intx_unmask(cpr, entry);
+		if (object->irq_index == VFIO_PCI_INTX_IRQ_INDEX)
+			intx_unmask(cpr, object);
 	}
 	return n;
 }

@@ -54,7 +54,7 @@ int vfio_cpr_kvm_irqfd_deassign(struct vfio_cpr *cpr, int vm_fd, int eventfd, ui
 int vfio_cpr_kvm_add_device(struct vfio_cpr_device *device, int kvm_vfio_fd)
 {
 	struct vfio_cpr *cpr = device->cpr;
-	struct entry *file = device->entry;
+	struct object *file = device->object;
 	int32_t fd;
 	struct kvm_device_attr attr = {
 		.group = FILE_GROUP,
@@ -68,20 +68,20 @@ int vfio_cpr_kvm_add_device(struct vfio_cpr_device *device, int kvm_vfio_fd)
 		return r;
 	/* With type1 KVM is told of the group; all groups of a space were opened by this library. */
 	if (device->space->backend == VFIO_CPR_BACKEND_TYPE1) {
-		g_autofree char *link =
-			g_strdup_printf("/sys/bus/pci/devices/%s/iommu_group", device->entry->name);
+		g_autofree char *link = g_strdup_printf("/sys/bus/pci/devices/%s/iommu_group",
+							device->object->name);
 		g_autofree char *target = g_file_read_link(link, NULL);
 		g_autofree char *name = target ? g_path_get_basename(target) : NULL;
 
-		file = name ? inventory_find(cpr, ENTRY_GROUP, name) : NULL;
+		file = name ? inventory_find(cpr, OBJECT_GROUP, name) : NULL;
 		if (!file)
 			return cpr_fail(cpr, -ENODEV, "the session has no group of device %s",
-					device->entry->name);
+					device->object->name);
 	}
-	fd = entry_fd(file, 0);
+	fd = object_fd(file, 0);
 	if (ioctl(kvm_vfio_fd, KVM_SET_DEVICE_ATTR, &attr) == 0 || errno == EEXIST)
 		return 0;
 	r = -errno;
-	return cpr_fail(cpr, r, "cannot tell KVM of device %s: %s", device->entry->name,
+	return cpr_fail(cpr, r, "cannot tell KVM of device %s: %s", device->object->name,
 			g_strerror(-r));
 }

@@ -26,20 +26,20 @@
 
 #define MEMFD_NAME_MAX 249 /* mm/memfd.c */
 
-int memory_wrap(struct vfio_cpr *cpr, struct entry *entry, struct vfio_cpr_memory **ret_memory)
+int memory_wrap(struct vfio_cpr *cpr, struct object *object, struct vfio_cpr_memory **ret_memory)
 {
-	struct vfio_cpr_memory *memory = g_hash_table_lookup(cpr->memories, entry->name);
+	struct vfio_cpr_memory *memory = g_hash_table_lookup(cpr->memories, object->name);
 	struct stat st;
 
 	if (!memory) {
-		if (fstat(entry_fd(entry, 0), &st) < 0)
-			return cpr_fail(cpr, -errno, "cannot stat memory %s: %s", entry->name,
+		if (fstat(object_fd(object, 0), &st) < 0)
+			return cpr_fail(cpr, -errno, "cannot stat memory %s: %s", object->name,
 					g_strerror(errno));
 		memory = g_new0(struct vfio_cpr_memory, 1);
 		memory->cpr = cpr;
-		memory->entry = entry;
+		memory->object = object;
 		memory->size = st.st_size;
-		g_hash_table_insert(cpr->memories, entry->name, memory);
+		g_hash_table_insert(cpr->memories, object->name, memory);
 	}
 	*ret_memory = memory;
 	return 0;
@@ -56,17 +56,17 @@ void memory_free(struct vfio_cpr_memory *memory)
 static int memory_store(struct vfio_cpr *cpr, const char *name, int fd,
 			struct vfio_cpr_memory **ret_memory)
 {
-	struct entry *entry = entry_new(ENTRY_MEMORY, name);
+	struct object *object = object_new(OBJECT_MEMORY, name);
 	int r;
 
-	entry_set_fd(entry, 0, fd);
-	r = inventory_store(cpr, &entry, 1);
+	object_set_fd(object, 0, fd);
+	r = inventory_store(cpr, &object, 1);
 	if (r < 0) {
-		entry_set_fd(entry, 0, -1);
-		entry_free(entry);
+		object_set_fd(object, 0, -1);
+		object_free(object);
 		return r;
 	}
-	return memory_wrap(cpr, entry, ret_memory);
+	return memory_wrap(cpr, object, ret_memory);
 }
 
 static int memory_create(struct vfio_cpr *cpr, const char *name, uint64_t size, uint32_t flags)
@@ -101,7 +101,7 @@ int vfio_cpr_memory_get(struct vfio_cpr *cpr, const char *name, uint64_t size, u
 			struct vfio_cpr_memory **ret_memory)
 {
 	struct vfio_cpr_memory *memory = NULL;
-	struct entry *entry;
+	struct object *object;
 	auto_fd fd = -1;
 	int r;
 
@@ -117,9 +117,9 @@ int vfio_cpr_memory_get(struct vfio_cpr *cpr, const char *name, uint64_t size, u
 				"memory %s: %" PRIu64 " bytes are no multiple of the page size",
 				name, size);
 
-	entry = inventory_find(cpr, ENTRY_MEMORY, name);
-	if (entry) {
-		r = memory_wrap(cpr, entry, &memory);
+	object = inventory_find(cpr, OBJECT_MEMORY, name);
+	if (object) {
+		r = memory_wrap(cpr, object, &memory);
 		if (r < 0)
 			return r;
 		if (memory->size != size)
@@ -144,7 +144,7 @@ int vfio_cpr_memory_get(struct vfio_cpr *cpr, const char *name, uint64_t size, u
 int vfio_cpr_memory_import(struct vfio_cpr *cpr, const char *name, int fd,
 			   struct vfio_cpr_memory **ret_memory)
 {
-	struct entry *entry;
+	struct object *object;
 	struct statfs fs;
 	struct stat st;
 	int flags, r;
@@ -168,18 +168,18 @@ int vfio_cpr_memory_import(struct vfio_cpr *cpr, const char *name, int fd,
 				"memory %s must be open for reading and writing, and not empty",
 				name);
 
-	entry = inventory_find(cpr, ENTRY_MEMORY, name);
-	if (entry) {
+	object = inventory_find(cpr, OBJECT_MEMORY, name);
+	if (object) {
 		struct stat held;
 
-		if (fstat(entry_fd(entry, 0), &held) < 0 || held.st_dev != st.st_dev ||
+		if (fstat(object_fd(object, 0), &held) < 0 || held.st_dev != st.st_dev ||
 		    held.st_ino != st.st_ino)
 			return cpr_fail(cpr, -EEXIST,
 					"memory %s of the session is another file: take that by "
 					"vfio_cpr_memory_find(), or choose another name",
 					name);
-		r = memory_wrap(cpr, entry, ret_memory);
-		if (r == 0 && fd != entry_fd(entry, 0))
+		r = memory_wrap(cpr, object, ret_memory);
+		if (r == 0 && fd != object_fd(object, 0))
 			close(fd);
 		return r;
 	}
@@ -193,7 +193,7 @@ int vfio_cpr_memory_import(struct vfio_cpr *cpr, const char *name, int fd,
 int vfio_cpr_memory_find(struct vfio_cpr *cpr, const char *name,
 			 struct vfio_cpr_memory **ret_memory)
 {
-	struct entry *entry;
+	struct object *object;
 	int r;
 
 	r = cpr_check(cpr);
@@ -201,15 +201,15 @@ int vfio_cpr_memory_find(struct vfio_cpr *cpr, const char *name,
 		r = cpr_check_name(cpr, "memory", name);
 	if (r < 0)
 		return r;
-	entry = inventory_find(cpr, ENTRY_MEMORY, name);
-	if (!entry)
+	object = inventory_find(cpr, OBJECT_MEMORY, name);
+	if (!object)
 		return cpr_fail(cpr, -ENOENT, "the session has no memory %s", name);
-	return memory_wrap(cpr, entry, ret_memory);
+	return memory_wrap(cpr, object, ret_memory);
 }
 
 int vfio_cpr_memory_fd(const struct vfio_cpr_memory *memory)
 {
-	return entry_fd(memory->entry, 0);
+	return object_fd(memory->object, 0);
 }
 
 uint64_t vfio_cpr_memory_size(const struct vfio_cpr_memory *memory)
@@ -219,7 +219,7 @@ uint64_t vfio_cpr_memory_size(const struct vfio_cpr_memory *memory)
 
 bool vfio_cpr_memory_is_restored(const struct vfio_cpr_memory *memory)
 {
-	return memory->entry->restored;
+	return memory->object->restored;
 }
 
 int vfio_cpr_memory_map(struct vfio_cpr_memory *memory, void **ret_addr)
@@ -233,11 +233,11 @@ int vfio_cpr_memory_map(struct vfio_cpr_memory *memory, void **ret_addr)
 		return r;
 	if (!memory->addr) {
 		addr = mmap(NULL, memory->size, PROT_READ | PROT_WRITE, MAP_SHARED,
-			    entry_fd(memory->entry, 0), 0);
+			    object_fd(memory->object, 0), 0);
 		if (addr == MAP_FAILED)
 			return cpr_fail(cpr, -errno,
 					"cannot map %" PRIu64 " bytes of memory %s: %s",
-					memory->size, memory->entry->name, g_strerror(errno));
+					memory->size, memory->object->name, g_strerror(errno));
 		memory->addr = addr;
 		memory->addr_is_ours = true;
 	}
@@ -290,18 +290,18 @@ int vfio_cpr_memory_set_addr(struct vfio_cpr_memory *memory, void *addr)
 		return cpr_fail(cpr, -EEXIST,
 				"memory %s is in use at %p: set its address before "
 				"anything maps it",
-				memory->entry->name, memory->addr);
+				memory->object->name, memory->addr);
 	if (!g_file_get_contents("/proc/self/maps", &maps, NULL, NULL) ||
-	    fstat(entry_fd(memory->entry, 0), &st) < 0)
+	    fstat(object_fd(memory->object, 0), &st) < 0)
 		return cpr_fail(cpr, -EIO,
 				"cannot check memory %s: /proc/self/maps is not readable",
-				memory->entry->name);
+				memory->object->name);
 	if (!maps_hold(maps, &st, (uintptr_t)addr, memory->size))
 		return cpr_fail(
 			cpr, -EINVAL,
 			"at %p there is no whole, shared, writable mapping of memory %s: mmap "
 			"vfio_cpr_memory_fd() from offset 0 with MAP_SHARED",
-			addr, memory->entry->name);
+			addr, memory->object->name);
 	memory->addr = addr;
 	return 0;
 }

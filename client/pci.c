@@ -24,26 +24,26 @@ static int config_read(struct vfio_cpr_device *device, uint8_t config[CONFIG_SIZ
 		.argsz = sizeof(info),
 		.index = VFIO_PCI_CONFIG_REGION_INDEX,
 	};
-	int fd = entry_fd(device->entry, 0);
+	int fd = object_fd(device->object, 0);
 	ssize_t n;
 
 	if (ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, &info) < 0)
 		return cpr_fail(device->cpr, -errno, "device %s has no configuration space: %s",
-				device->entry->name, g_strerror(errno));
+				device->object->name, g_strerror(errno));
 	n = pread(fd, config, CONFIG_SIZE, info.offset);
 	if (n != CONFIG_SIZE) {
 		int error = n < 0 ? -errno : -EIO;
 
 		return cpr_fail(device->cpr, error,
 				"cannot read the configuration space of device %s: %s",
-				device->entry->name, g_strerror(-error));
+				device->object->name, g_strerror(-error));
 	}
 	return 0;
 }
 
 static char *config_name(const struct vfio_cpr_device *device)
 {
-	return g_strdup_printf("%s/config", device->entry->name);
+	return g_strdup_printf("%s/config", device->object->name);
 }
 
 int vfio_cpr_pci_snapshot(struct vfio_cpr_device *device)

@@ -67,7 +67,7 @@ void slots_forget(struct vfio_cpr_space *space, uint32_t slot)
 
 int slots_load(struct vfio_cpr_space *space)
 {
-	bool restored = space->object->restored;
+	bool restored = space->table_object->restored;
 	uint32_t used = table_used(&space->table);
 
 	space->slots = g_hash_table_new(iova_hash, NULL);

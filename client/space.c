@@ -25,15 +25,15 @@ static const char *backend_name(enum vfio_cpr_backend backend)
 }
 
 /* Wraps a stored table, and what it belongs to. */
-int space_open(struct vfio_cpr *cpr, struct entry *table, struct vfio_cpr_space **ret_space)
+int space_open(struct vfio_cpr *cpr, struct object *table, struct vfio_cpr_space **ret_space)
 {
 	bool is_iommufd = table->ioas_id >= 0;
 	struct vfio_cpr_space *space;
-	struct entry *context;
+	struct object *context;
 	int r;
 
-	context = is_iommufd ? inventory_find(cpr, ENTRY_IOMMUFD, IOMMUFD_NAME)
-			     : inventory_find(cpr, ENTRY_CONTAINER, table->name);
+	context = is_iommufd ? inventory_find(cpr, OBJECT_IOMMUFD, IOMMUFD_NAME)
+			     : inventory_find(cpr, OBJECT_CONTAINER, table->name);
 	if (!context)
 		return cpr_fail(
 			cpr, -ENOENT,
@@ -45,8 +45,8 @@ int space_open(struct vfio_cpr *cpr, struct entry *table, struct vfio_cpr_space 
 	space->backend = is_iommufd ? VFIO_CPR_BACKEND_IOMMUFD : VFIO_CPR_BACKEND_TYPE1;
 	space->name = g_strdup(table->name);
 	space->context = context;
-	space->object = table;
-	r = table_open(entry_fd(table, 0), true, &space->table);
+	space->table_object = table;
+	r = table_open(object_fd(table, 0), true, &space->table);
 	if (r < 0)
 		cpr_fail(cpr, r, "the mapping table of address space %s cannot be used: %s",
 			 table->name, g_strerror(-r));
@@ -73,14 +73,14 @@ void space_free(struct vfio_cpr_space *space)
 
 int spaces_open_all(struct vfio_cpr *cpr)
 {
-	for (guint i = 0; i < cpr->entries->len; i++) {
-		struct entry *entry = cpr->entries->pdata[i];
+	for (guint i = 0; i < cpr->objects->len; i++) {
+		struct object *object = cpr->objects->pdata[i];
 		struct vfio_cpr_space *space;
 		int r;
 
-		if (entry->kind != ENTRY_TABLE || g_hash_table_lookup(cpr->spaces, entry->name))
+		if (object->kind != OBJECT_TABLE || g_hash_table_lookup(cpr->spaces, object->name))
 			continue;
-		r = space_open(cpr, entry, &space);
+		r = space_open(cpr, object, &space);
 		if (r < 0)
 			return r;
 	}
@@ -161,50 +161,50 @@ static bool kernel_has_cdevs(void)
 	       strstr(devices, " vfio-dev\n");
 }
 
-static int space_create_type1(struct vfio_cpr *cpr, struct entry *table)
+static int space_create_type1(struct vfio_cpr *cpr, struct object *table)
 {
-	auto_entry container = NULL;
-	struct entry *entries[2];
+	auto_object container = NULL;
+	struct object *objects[2];
 	int fd, r;
 
 	fd = container_create(cpr);
 	if (fd < 0)
 		return fd;
-	container = entry_new(ENTRY_CONTAINER, table->name);
-	entry_set_fd(container, 0, fd);
-	entries[0] = container;
-	entries[1] = table;
-	r = inventory_store(cpr, entries, 2);
+	container = object_new(OBJECT_CONTAINER, table->name);
+	object_set_fd(container, 0, fd);
+	objects[0] = container;
+	objects[1] = table;
+	r = inventory_store(cpr, objects, 2);
 	if (r == 0)
 		container = NULL;
 	return r;
 }
 
 /* context: the session's iommufd; or a new one, consumed on success only. */
-static int space_create_iommufd(struct vfio_cpr *cpr, struct entry *table, struct entry *context)
+static int space_create_iommufd(struct vfio_cpr *cpr, struct object *table, struct object *context)
 {
 	struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
 	bool is_new = context->id == 0;
-	struct entry *entries[2] = {is_new ? context : table, table};
+	struct object *objects[2] = {is_new ? context : table, table};
 	int r;
 
-	if (ioctl(entry_fd(context, 0), IOMMU_IOAS_ALLOC, &alloc) < 0)
+	if (ioctl(object_fd(context, 0), IOMMU_IOAS_ALLOC, &alloc) < 0)
 		return cpr_fail(cpr, -errno, "cannot make an IOAS for address space %s: %s",
 				table->name, g_strerror(errno));
 	table->ioas_id = alloc.out_ioas_id;
-	r = inventory_store(cpr, entries, is_new ? 2 : 1);
+	r = inventory_store(cpr, objects, is_new ? 2 : 1);
 	if (r < 0) {
 		struct iommu_destroy destroy = {.size = sizeof(destroy), .id = alloc.out_ioas_id};
 
-		(void)ioctl(entry_fd(context, 0), IOMMU_DESTROY, &destroy);
+		(void)ioctl(object_fd(context, 0), IOMMU_DESTROY, &destroy);
 	}
 	return r;
 }
 
-static int space_create(struct vfio_cpr *cpr, struct entry *table, enum vfio_cpr_backend backend)
+static int space_create(struct vfio_cpr *cpr, struct object *table, enum vfio_cpr_backend backend)
 {
-	struct entry *held = inventory_find(cpr, ENTRY_IOMMUFD, IOMMUFD_NAME);
-	auto_entry context = NULL;
+	struct object *held = inventory_find(cpr, OBJECT_IOMMUFD, IOMMUFD_NAME);
+	auto_object context = NULL;
 	int fd, r;
 
 	if (backend == VFIO_CPR_BACKEND_TYPE1 ||
@@ -216,8 +216,8 @@ static int space_create(struct vfio_cpr *cpr, struct entry *table, enum vfio_cpr
 	fd = iommufd_create(cpr);
 	if (fd < 0)
 		return backend == VFIO_CPR_BACKEND_AUTO ? space_create_type1(cpr, table) : fd;
-	context = entry_new(ENTRY_IOMMUFD, IOMMUFD_NAME);
-	entry_set_fd(context, 0, fd);
+	context = object_new(OBJECT_IOMMUFD, IOMMUFD_NAME);
+	object_set_fd(context, 0, fd);
 	r = space_create_iommufd(cpr, table, context);
 	if (r == 0)
 		context = NULL;
@@ -228,8 +228,8 @@ int vfio_cpr_space_get(struct vfio_cpr *cpr, const char *name, enum vfio_cpr_bac
 		       struct vfio_cpr_space **ret_space)
 {
 	struct vfio_cpr_space *space;
-	struct entry *table;
-	auto_entry fresh = NULL;
+	struct object *table;
+	auto_object fresh = NULL;
 	int fd, r;
 
 	r = cpr_check(cpr);
@@ -242,14 +242,14 @@ int vfio_cpr_space_get(struct vfio_cpr *cpr, const char *name, enum vfio_cpr_bac
 		return cpr_fail(cpr, -EINVAL, "address space %s: unknown backend %d", name,
 				backend);
 
-	table = inventory_find(cpr, ENTRY_TABLE, name);
+	table = inventory_find(cpr, OBJECT_TABLE, name);
 	if (!table) {
 		fd = table_create(TABLE_SLOTS);
 		if (fd < 0)
 			return cpr_fail(cpr, fd, "cannot make the mapping table of space %s: %s",
 					name, g_strerror(-fd));
-		table = fresh = entry_new(ENTRY_TABLE, name);
-		entry_set_fd(fresh, 0, fd);
+		table = fresh = object_new(OBJECT_TABLE, name);
+		object_set_fd(fresh, 0, fd);
 		r = space_create(cpr, fresh, backend);
 		if (r < 0)
 			return r;
@@ -278,10 +278,10 @@ enum vfio_cpr_backend vfio_cpr_space_backend(const struct vfio_cpr_space *space)
 
 int vfio_cpr_space_fd(const struct vfio_cpr_space *space)
 {
-	return entry_fd(space->context, 0);
+	return object_fd(space->context, 0);
 }
 
 uint32_t vfio_cpr_space_ioas_id(const struct vfio_cpr_space *space)
 {
-	return space->backend == VFIO_CPR_BACKEND_IOMMUFD ? space->object->ioas_id : 0;
+	return space->backend == VFIO_CPR_BACKEND_IOMMUFD ? space->table_object->ioas_id : 0;
 }

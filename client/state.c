@@ -14,8 +14,7 @@
 #include "client/inventory.h"
 #include "common/fd.h"
 
-#define STATE_MAX_BYTES (16 * 1024 * 1024)
-#define STATE_SEALS	(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
+#define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
 static int state_memfd(const void *data, size_t size)
 {
@@ -40,7 +39,7 @@ static int state_memfd(const void *data, size_t size)
 
 int vfio_cpr_state_put(struct vfio_cpr *cpr, const char *name, const void *data, size_t size)
 {
-	auto_entry entry = NULL;
+	auto_object object = NULL;
 	int fd, r;
 
 	r = cpr_check(cpr);
@@ -56,17 +55,17 @@ int vfio_cpr_state_put(struct vfio_cpr *cpr, const char *name, const void *data,
 	fd = state_memfd(data, size);
 	if (fd < 0)
 		return cpr_fail(cpr, fd, "cannot write state %s: %s", name, g_strerror(-fd));
-	entry = entry_new(ENTRY_STATE, name);
-	entry_set_fd(entry, 0, fd);
-	r = inventory_store(cpr, &entry, 1);
+	object = object_new(OBJECT_STATE, name);
+	object_set_fd(object, 0, fd);
+	r = inventory_store(cpr, &object, 1);
 	if (r == 0)
-		entry = NULL; /* the inventory's */
+		object = NULL; /* the inventory's */
 	return r;
 }
 
 int vfio_cpr_state_get(struct vfio_cpr *cpr, const char *name, void **ret_data, size_t *ret_size)
 {
-	struct entry *entry;
+	struct object *object;
 	struct stat st;
 	char *data;
 	int r;
@@ -76,17 +75,17 @@ int vfio_cpr_state_get(struct vfio_cpr *cpr, const char *name, void **ret_data, 
 		r = cpr_check_name(cpr, "state", name);
 	if (r < 0)
 		return r;
-	entry = inventory_find(cpr, ENTRY_STATE, name);
-	if (!entry)
+	object = inventory_find(cpr, OBJECT_STATE, name);
+	if (!object)
 		return cpr_fail(cpr, -ENOENT, "the session has no state %s", name);
-	if (fstat(entry_fd(entry, 0), &st) < 0)
+	if (fstat(object_fd(object, 0), &st) < 0)
 		return cpr_fail(cpr, -errno, "cannot stat state %s: %s", name, g_strerror(errno));
 	data = malloc(st.st_size + 1);
 	if (!data)
 		return -ENOMEM;
 	data[st.st_size] = '\0'; /* for those who put a string */
 	for (off_t done = 0; done < st.st_size;) {
-		ssize_t n = pread(entry_fd(entry, 0), data + done, st.st_size - done, done);
+		ssize_t n = pread(object_fd(object, 0), data + done, st.st_size - done, done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -111,5 +110,5 @@ int vfio_cpr_state_remove(struct vfio_cpr *cpr, const char *name)
 		r = cpr_check_name(cpr, "state", name);
 	if (r < 0)
 		return r;
-	return inventory_remove(cpr, ENTRY_STATE, name);
+	return inventory_remove(cpr, OBJECT_STATE, name);
 }

@@ -127,15 +127,15 @@ static int make_memory(int seals)
 	return fd;
 }
 
-static struct entry *one_entry(enum entry_kind kind, const char *name, int fd)
+static struct object *one_object(enum object_kind kind, const char *name, int fd)
 {
-	struct entry *entry = entry_new(kind, name);
+	struct object *object = object_new(kind, name);
 
-	entry_set_fd(entry, 0, fd);
-	return entry;
+	object_set_fd(object, 0, fd);
+	return object;
 }
 
-size_t make_entries(struct entry **entries, const int *fds, size_t n, size_t extras)
+size_t make_objects(struct object **objects, const int *fds, size_t n, size_t extras)
 {
 	size_t made = 0;
 	char name[32];
@@ -146,19 +146,19 @@ size_t make_entries(struct entry **entries, const int *fds, size_t n, size_t ext
 		if (from == to)
 			continue;
 		snprintf(name, sizeof(name), "0000:%02zx:00.0/msix", part + 1);
-		entries[made] = entry_new(ENTRY_EVENTFD, name);
+		objects[made] = object_new(OBJECT_EVENTFD, name);
 		for (size_t i = from; i < to; i++)
-			entry_set_fd(entries[made], i - from, fds[i]);
+			object_set_fd(objects[made], i - from, fds[i]);
 		made++;
 	}
 	for (size_t i = 0; i + 2 < extras; i++) {
 		snprintf(name, sizeof(name), "ram%zu", i);
-		entries[made++] = one_entry(ENTRY_MEMORY, name, make_memory(F_SEAL_SHRINK));
+		objects[made++] = one_object(OBJECT_MEMORY, name, make_memory(F_SEAL_SHRINK));
 	}
 	if (extras >= 2) {
-		entries[made++] = one_entry(ENTRY_TABLE, "dma", make_table());
-		entries[made++] = one_entry(
-			ENTRY_STATE, "vm",
+		objects[made++] = one_object(OBJECT_TABLE, "dma", make_table());
+		objects[made++] = one_object(
+			OBJECT_STATE, "vm",
 			make_memory(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL));
 	}
 	return made;
@@ -166,11 +166,11 @@ size_t make_entries(struct entry **entries, const int *fds, size_t n, size_t ext
 
 void forget_fds(struct vfio_cpr *cpr)
 {
-	for (guint i = 0; i < cpr->entries->len; i++) {
-		struct entry *entry = cpr->entries->pdata[i];
+	for (guint i = 0; i < cpr->objects->len; i++) {
+		struct object *object = cpr->objects->pdata[i];
 
-		for (uint32_t j = 0; j < entry->n_fds; j++)
-			entry->fds[j] = -1;
+		for (uint32_t j = 0; j < object->n_fds; j++)
+			object->fds[j] = -1;
 	}
 }
 

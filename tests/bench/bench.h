@@ -36,14 +36,14 @@ void close_all(const int *fds, size_t n);
 struct vfio_cpr *attach_new(const char *socket, const char *name);
 
 /*
- * Fills entries with eventfds spread over four objects (four devices' vectors), and then for
+ * Fills objects with eventfds spread over four objects (four devices' vectors), and then for
  * "extras" more objects: memories of a page, the last two a table and a state.
  */
 #define PARTS	   4
 #define EXTRAS_MAX 32
-size_t make_entries(struct entry **entries, const int *fds, size_t n, size_t extras);
+size_t make_objects(struct object **objects, const int *fds, size_t n, size_t extras);
 
-/* Forgets the descriptors of all entries, so that closing the handle leaves them open. */
+/* Forgets the descriptors of all objects, so that closing the handle leaves them open. */
 void forget_fds(struct vfio_cpr *cpr);
 
 /* Waits until no session of this name has a living holder. */

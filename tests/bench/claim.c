@@ -58,13 +58,13 @@ static void create(size_t i)
 	session_name(i, name);
 	if (pid == 0) {
 		int *fds = g_new(int, n_fds);
-		struct entry *entries[PARTS + EXTRAS_MAX];
+		struct object *objects[PARTS + EXTRAS_MAX];
 		struct vfio_cpr *cpr = attach_new(path, name);
 		size_t n;
 
 		make_eventfds(fds, n_fds - extras());
-		n = make_entries(entries, fds, n_fds - extras(), extras());
-		check_cpr(inventory_store(cpr, entries, n), cpr, "store");
+		n = make_objects(objects, fds, n_fds - extras(), extras());
+		check_cpr(inventory_store(cpr, objects, n), cpr, "store");
 		_exit(0);
 	}
 	waitpid(pid, NULL, 0);

@@ -21,8 +21,8 @@ static void fetch_ours(const char *socket, size_t n, bool is_reported)
 	start = now_ns();
 	check_cpr(inventory_fetch(cpr, true), cpr, "fetch");
 	end = now_ns();
-	for (guint i = 0; i < cpr->entries->len; i++)
-		got += ((struct entry *)cpr->entries->pdata[i])->n_fds;
+	for (guint i = 0; i < cpr->objects->len; i++)
+		got += ((struct object *)cpr->objects->pdata[i])->n_fds;
 	if (got != n)
 		check(-EIO, "fetch");
 	if (is_reported)
@@ -34,11 +34,11 @@ static struct vfio_cpr *store_ours(const char *socket, const char *name, const i
 				   bool is_reported)
 {
 	struct vfio_cpr *cpr = attach_new(socket, name);
-	struct entry *entries[PARTS];
-	size_t n_entries = make_entries(entries, fds, n, 0);
+	struct object *objects[PARTS];
+	size_t n_objects = make_objects(objects, fds, n, 0);
 	uint64_t start = now_ns();
 
-	check_cpr(inventory_store(cpr, entries, n_entries), cpr, "store");
+	check_cpr(inventory_store(cpr, objects, n_objects), cpr, "store");
 	if (is_reported)
 		report_usec("store", n, "ours", start, now_ns());
 	return cpr;

@@ -15,17 +15,17 @@ static void measure(const char *socket, const char *who, int *fds, size_t n, boo
 	struct vfio_cpr *cpr = attach_new(socket, "vm");
 
 	for (int i = 0; i < CALLS_A_SESSION; i++) {
-		struct entry *entry;
+		struct object *object;
 		uint64_t start;
 		char name[16];
 
 		make_eventfds(fds, n);
 		snprintf(name, sizeof(name), "vectors%d", i);
-		entry = entry_new(ENTRY_EVENTFD, name);
+		object = object_new(OBJECT_EVENTFD, name);
 		for (size_t j = 0; j < n; j++)
-			entry_set_fd(entry, j, fds[j]);
+			object_set_fd(object, j, fds[j]);
 		start = now_ns();
-		check_cpr(inventory_store(cpr, &entry, 1), cpr, "store");
+		check_cpr(inventory_store(cpr, &object, 1), cpr, "store");
 		if (is_reported)
 			report_usec("journal", n, who, start, now_ns());
 	}

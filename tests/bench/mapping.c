@@ -29,19 +29,19 @@ int ioctl(int fd, unsigned long request, ...)
 
 static struct vfio_cpr_space *make_space(struct vfio_cpr *cpr)
 {
-	struct entry *entries[3];
+	struct object *objects[3];
 	struct vfio_cpr_space *space;
 	int fd = check_errno(memfd_create("container", MFD_CLOEXEC), "memfd");
 
-	entries[0] = entry_new(ENTRY_CONTAINER, "dma");
-	entry_set_fd(entries[0], 0, fd);
-	entries[1] = entry_new(ENTRY_GROUP, "1");
-	entries[1]->space = g_strdup("dma");
-	entry_set_fd(entries[1], 0, dup(fd));
-	entries[2] = entry_new(ENTRY_TABLE, "dma");
-	entry_set_fd(entries[2], 0, check(table_create(65536 * 4), "table"));
-	check_cpr(inventory_store(cpr, entries, 3), cpr, "store");
-	check_cpr(space_open(cpr, entries[2], &space), cpr, "space");
+	objects[0] = object_new(OBJECT_CONTAINER, "dma");
+	object_set_fd(objects[0], 0, fd);
+	objects[1] = object_new(OBJECT_GROUP, "1");
+	objects[1]->space = g_strdup("dma");
+	object_set_fd(objects[1], 0, dup(fd));
+	objects[2] = object_new(OBJECT_TABLE, "dma");
+	object_set_fd(objects[2], 0, check(table_create(65536 * 4), "table"));
+	check_cpr(inventory_store(cpr, objects, 3), cpr, "store");
+	check_cpr(space_open(cpr, objects[2], &space), cpr, "space");
 	return space;
 }
 

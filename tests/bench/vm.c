@@ -41,7 +41,7 @@ static struct table_slot slot_of(const struct vm *vm, size_t i)
 		.iova = (uint64_t)i << 12,
 		.size = 4096,
 		.offset = ((uint64_t)i << 12) % RAM,
-		.object = vm->memory->entry->id,
+		.object = vm->memory->object->id,
 		.prot = 3,
 	};
 }
@@ -65,7 +65,7 @@ static void begin(struct vm *vm)
 static void map_bare(const struct vm *vm, const struct table_slot *slot)
 {
 	check(backend == VFIO_CPR_BACKEND_IOMMUFD
-		      ? dma_ioctl_map_file(vm->space, slot, entry_fd(vm->memory->entry, 0))
+		      ? dma_ioctl_map_file(vm->space, slot, object_fd(vm->memory->object, 0))
 		      : dma_ioctl_map(vm->space, slot, (char *)vm->memory->addr + slot->offset),
 	      "map");
 }
