@@ -7,7 +7,8 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <string.h>
+
+#include "common/object.h"
 
 int cpr_fail(struct vfio_cpr *cpr, int error, const char *format, ...)
 {
@@ -38,14 +39,10 @@ int cpr_check_slow(struct vfio_cpr *cpr)
 
 int cpr_check_name(struct vfio_cpr *cpr, const char *what, const char *name)
 {
-	size_t length = name ? strlen(name) : 0;
-
-	if (length < 1 || length > 255 || !g_utf8_validate(name, length, NULL))
-		return cpr_fail(cpr, -EINVAL, "a name of %s is 1 to 255 bytes of UTF-8", what);
-	for (const char *p = name; *p; p = g_utf8_next_char(p))
-		if (g_unichar_iscntrl(g_utf8_get_char(p)))
-			return cpr_fail(cpr, -EINVAL, "a name of %s has no control characters",
-					what);
+	if (!name || !object_name_is_valid(name))
+		return cpr_fail(cpr, -EINVAL,
+				"a name of %s is 1 to %d bytes of UTF-8 without control characters",
+				what, OBJECT_NAME_MAX);
 	return 0;
 }
 

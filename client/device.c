@@ -186,12 +186,12 @@ static int device_open_type1(struct vfio_cpr_space *space, const char *bdf,
 			"(intel_iommu=on), and bind the device to vfio-pci",
 			bdf);
 	group = inventory_find(cpr, OBJECT_GROUP, name);
-	if (group && g_strcmp0(group->space, space->name) != 0)
+	if (group && g_strcmp0(group->attributes.space, space->name) != 0)
 		return cpr_fail(
 			cpr, -EINVAL,
 			"device %s is in group %s, which address space %s has: all devices of a "
 			"group share their space",
-			bdf, name, group->space);
+			bdf, name, group->attributes.space);
 	if (!group) {
 		fd = group_open(cpr, name, bdf);
 		if (fd < 0)
@@ -201,7 +201,7 @@ static int device_open_type1(struct vfio_cpr_space *space, const char *bdf,
 		r = group_join(space, fd, name, bdf);
 		if (r < 0)
 			return r;
-		fresh->space = g_strdup(space->name);
+		fresh->attributes.space = g_strdup(space->name);
 		objects[n++] = fresh;
 	}
 
@@ -209,7 +209,7 @@ static int device_open_type1(struct vfio_cpr_space *space, const char *bdf,
 	if (fd < 0)
 		return fd;
 	device = object_new(OBJECT_DEVICE, bdf);
-	device->space = g_strdup(space->name);
+	device->attributes.space = g_strdup(space->name);
 	object_set_fd(device, 0, fd);
 	objects[n++] = device;
 	r = inventory_store(cpr, objects, n);
@@ -244,7 +244,7 @@ static int device_open_iommufd(struct vfio_cpr_space *space, const char *bdf,
 	};
 	struct vfio_device_attach_iommufd_pt attach = {
 		.argsz = sizeof(attach),
-		.pt_id = space->table_object->ioas_id,
+		.pt_id = space->table_object->attributes.ioas_id,
 	};
 	g_autofree char *path = device_cdev_path(bdf);
 	auto_object device = NULL;
@@ -259,7 +259,7 @@ static int device_open_iommufd(struct vfio_cpr_space *space, const char *bdf,
 				errno == ENOENT ? ": the kernel lacks CONFIG_VFIO_DEVICE_CDEV"
 						: ": this user needs access to it");
 	device = object_new(OBJECT_DEVICE, bdf);
-	device->space = g_strdup(space->name);
+	device->attributes.space = g_strdup(space->name);
 	object_set_fd(device, 0, fd);
 
 	if (ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind) < 0) {
@@ -275,8 +275,8 @@ static int device_open_iommufd(struct vfio_cpr_space *space, const char *bdf,
 		return cpr_fail(cpr, -errno, "cannot attach device %s to address space %s: %s%s",
 				bdf, space->name, g_strerror(errno),
 				errno == ENOMEM ? ": its mappings are over RLIMIT_MEMLOCK" : "");
-	device->devid = bind.out_devid;
-	device->hwpt_id = attach.pt_id;
+	device->attributes.devid = bind.out_devid;
+	device->attributes.hwpt_id = attach.pt_id;
 	r = inventory_store(cpr, &device, 1);
 	if (r < 0)
 		return r;
@@ -299,9 +299,10 @@ int vfio_cpr_device_get(struct vfio_cpr_space *space, const char *bdf,
 		return cpr_fail(cpr, -EINVAL, "\"%s\" is no PCI address like 0000:3b:00.0",
 				bdf ? bdf : "");
 	object = inventory_find(cpr, OBJECT_DEVICE, bdf);
-	if (object && g_strcmp0(object->space, space->name) != 0)
+	if (object && g_strcmp0(object->attributes.space, space->name) != 0)
 		return cpr_fail(cpr, -EINVAL, "device %s belongs to address space %s, not %s", bdf,
-				object->space ? object->space : "(none)", space->name);
+				object->attributes.space ? object->attributes.space : "(none)",
+				space->name);
 	if (!object) {
 		g_autofree char *path = g_strdup_printf("/sys/bus/pci/devices/%s", bdf);
 
@@ -330,8 +331,9 @@ bool vfio_cpr_device_is_restored(const struct vfio_cpr_device *device)
 void vfio_cpr_device_ids(const struct vfio_cpr_device *device, uint32_t *ret_devid,
 			 uint32_t *ret_hwpt_id)
 {
-	*ret_devid = device->object->devid >= 0 ? device->object->devid : 0;
-	*ret_hwpt_id = device->object->hwpt_id >= 0 ? device->object->hwpt_id : 0;
+	*ret_devid = device->object->attributes.devid >= 0 ? device->object->attributes.devid : 0;
+	*ret_hwpt_id = device->object->attributes.hwpt_id >= 0 ? device->object->attributes.hwpt_id
+							       : 0;
 }
 
 int device_region_map(struct vfio_cpr_device *device, uint32_t region, void **ret_addr,

@@ -29,7 +29,7 @@ int dma_ioctl_map_file(struct vfio_cpr_space *space, const struct table_slot *sl
 		.flags = IOMMU_IOAS_MAP_FIXED_IOVA |
 			 (slot->prot & VFIO_CPR_DMA_READ ? IOMMU_IOAS_MAP_READABLE : 0) |
 			 (slot->prot & VFIO_CPR_DMA_WRITE ? IOMMU_IOAS_MAP_WRITEABLE : 0),
-		.ioas_id = space->table_object->ioas_id,
+		.ioas_id = space->table_object->attributes.ioas_id,
 		.fd = fd,
 		.start = slot->offset,
 		.length = slot->size,
@@ -45,7 +45,7 @@ int dma_ioctl_unmap(struct vfio_cpr_space *space, uint64_t iova, uint64_t size,
 	if (space->backend == VFIO_CPR_BACKEND_IOMMUFD) {
 		struct iommu_ioas_unmap unmap = {
 			.size = sizeof(unmap),
-			.ioas_id = space->table_object->ioas_id,
+			.ioas_id = space->table_object->attributes.ioas_id,
 			.iova = iova,
 			.length = size,
 		};

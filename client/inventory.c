@@ -25,8 +25,7 @@ struct object *object_new(enum object_kind kind, const char *name)
 
 	object->kind = kind;
 	object->name = g_strdup(name);
-	object->irq_index = object->irq_action = -1;
-	object->devid = object->ioas_id = object->hwpt_id = -1;
+	object->attributes = OBJECT_ATTRIBUTES_NONE;
 	return object;
 }
 
@@ -38,8 +37,7 @@ void object_free(struct object *object)
 		fd_close(&object->fds[i]);
 	g_free(object->fds);
 	g_free(object->name);
-	g_free(object->space);
-	g_free(object->device);
+	object_attributes_clear(&object->attributes);
 	g_free(object);
 }
 
@@ -108,7 +106,7 @@ struct object *inventory_group(struct vfio_cpr *cpr, const char *space)
 	for (guint i = 0; i < cpr->objects->len; i++) {
 		struct object *object = cpr->objects->pdata[i];
 
-		if (object->kind == OBJECT_GROUP && g_strcmp0(object->space, space) == 0)
+		if (object->kind == OBJECT_GROUP && g_strcmp0(object->attributes.space, space) == 0)
 			return object;
 	}
 	return NULL;
@@ -148,34 +146,21 @@ static struct object *inventory_merge(struct vfio_cpr *cpr, struct object *objec
  * Store
  */
 
-static void set_string(json_t *json, const char *key, const char *value)
-{
-	if (value)
-		json_object_set_new(json, key, json_string(value));
-}
-
-static void set_number(json_t *json, const char *key, int64_t value)
-{
-	if (value >= 0)
-		json_object_set_new(json, key, json_integer(value));
-}
-
 static json_t *object_to_json(const struct object *object, uint32_t first, uint32_t count,
 			      size_t at)
 {
-	json_t *json = json_pack("{s:I, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)object->id,
-				 "kind", object_kind_name(object->kind), "name", object->name,
-				 "first", (json_int_t)first, "count", (json_int_t)count,
-				 "firstFileDescriptor", (json_int_t)at);
+	const struct object_description description = {
+		.id = object->id,
+		.kind = object->kind,
+		.name = object->name,
+		.first = first,
+		.count = count,
+		.first_descriptor = at,
+		.size = -1,
+		.attributes = object->attributes,
+	};
 
-	set_string(json, "space", object->space);
-	set_string(json, "device", object->device);
-	set_number(json, "irqIndex", object->irq_index);
-	set_number(json, "irqAction", object->irq_action);
-	set_number(json, "devid", object->devid);
-	set_number(json, "ioasId", object->ioas_id);
-	set_number(json, "hwptId", object->hwpt_id);
-	return json;
+	return object_description_to_json(&description);
 }
 
 struct store {
@@ -296,35 +281,22 @@ int inventory_store_all(struct vfio_cpr *cpr, struct connection *connection, int
 
 static int object_from_json(json_t *json, struct fdlist *fds, struct object **ret_object)
 {
-	const char *kind_name = NULL, *name = NULL, *space = NULL, *device = NULL;
-	json_int_t id = 0, first = 0, count = 1, at = -1, irq_index = -1, irq_action = -1;
-	json_int_t devid = -1, ioas_id = -1, hwpt_id = -1;
+	struct object_description description;
+	g_autofree char *problem = NULL;
+	const char *parameter;
 	struct object *object;
-	int kind;
 
-	if (json_unpack(json, "{s:I, s:s, s:s, s?I, s?I, s:I, s?s, s?s, s?I, s?I, s?I, s?I, s?I}",
-			"id", &id, "kind", &kind_name, "name", &name, "first", &first, "count",
-			&count, "firstFileDescriptor", &at, "space", &space, "device", &device,
-			"irqIndex", &irq_index, "irqAction", &irq_action, "devid", &devid, "ioasId",
-			&ioas_id, "hwptId", &hwpt_id) < 0)
+	/* Not strict: a newer daemon may tell more. */
+	problem = object_description_parse(json, false, fds->n, &description, &parameter);
+	if (problem)
 		return -EPROTO;
-	kind = object_kind_from_name(kind_name);
-	if (kind < 0 || id < 1 || id > UINT32_MAX || first < 0 || first >= OBJECT_MAX_FDS ||
-	    count < 1 || first + count > OBJECT_MAX_FDS || at < 0 || (size_t)(at + count) > fds->n)
-		return -EPROTO;
-
-	object = object_new(kind, name);
-	object->id = id;
-	object->space = g_strdup(space);
-	object->device = g_strdup(device);
-	object->irq_index = irq_index;
-	object->irq_action = irq_action;
-	object->devid = devid;
-	object->ioas_id = ioas_id;
-	object->hwpt_id = hwpt_id;
+	object = object_new(description.kind, description.name);
+	object->id = description.id;
+	object->attributes = object_attributes_copy(&description.attributes);
 	/* The last first, so that the array grows once. */
-	for (json_int_t i = count - 1; i >= 0; i--)
-		object_set_fd(object, first + i, fdlist_take(fds, at + i));
+	for (int64_t i = description.count - 1; i >= 0; i--)
+		object_set_fd(object, description.first + i,
+			      fdlist_take(fds, description.first_descriptor + i));
 	*ret_object = object;
 	return 0;
 }

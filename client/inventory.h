@@ -20,11 +20,8 @@ struct object {
 	char *name;
 	int *fds; /* by number within the object; -1: a gap. Owned */
 	uint32_t n_fds;
-	char *space;			 /* group, device; else NULL */
-	char *device;			 /* eventfd of a device; else NULL */
-	int32_t irq_index, irq_action;	 /* eventfd of a device; else -1 */
-	int64_t devid, ioas_id, hwpt_id; /* -1: none */
-	bool restored;			 /* handed back, not made by this process */
+	struct object_attributes attributes;
+	bool restored; /* handed back, not made by this process */
 };
 
 struct object *object_new(enum object_kind kind, const char *name);

@@ -20,7 +20,7 @@ static const char *const index_names[] = {
 };
 
 /* The three of which a device can use one at a time. */
-static bool is_interrupt(int32_t index)
+static bool is_interrupt(int64_t index)
 {
 	return index == VFIO_PCI_INTX_IRQ_INDEX || index == VFIO_PCI_MSI_IRQ_INDEX ||
 	       index == VFIO_PCI_MSIX_IRQ_INDEX;
@@ -94,8 +94,8 @@ static uint32_t set_runs(int device, const struct object *object, uint32_t end, 
 		}
 		while (i < end && object->fds[i] >= 0)
 			i++;
-		r = set_irqs(device, object->irq_index, object->irq_action, first, i - first,
-			     disarm ? NULL : object->fds + first);
+		r = set_irqs(device, object->attributes.irq_index, object->attributes.irq_action,
+			     first, i - first, disarm ? NULL : object->fds + first);
 		if (r < 0 && !disarm) {
 			*ret_error = r;
 			return first;
@@ -188,9 +188,9 @@ int vfio_cpr_device_irqs(struct vfio_cpr_device *device, uint32_t index, uint32_
 			       action == VFIO_CPR_IRQ_UNMASK ? "-unmask" : "");
 	held = inventory_find(cpr, OBJECT_EVENTFD, name);
 	fresh = object_new(OBJECT_EVENTFD, name);
-	fresh->device = g_strdup(device->object->name);
-	fresh->irq_index = index;
-	fresh->irq_action = action;
+	fresh->attributes.device = g_strdup(device->object->name);
+	fresh->attributes.irq_index = index;
+	fresh->attributes.irq_action = action;
 	r = eventfds_create(fresh, held, first, count);
 	if (r < 0)
 		return fail_eventfds(cpr, r, name);
@@ -225,11 +225,11 @@ int vfio_cpr_eventfds_get(struct vfio_cpr *cpr, const char *name, uint32_t first
 		return cpr_fail(cpr, -EINVAL, "eventfds %s: %u from %u on are not within 0..%d",
 				name, count, first, OBJECT_MAX_FDS - 1);
 	held = inventory_find(cpr, OBJECT_EVENTFD, name);
-	if (held && held->device)
+	if (held && held->attributes.device)
 		return cpr_fail(
 			cpr, -EINVAL,
 			"eventfds %s are interrupts of device %s: use vfio_cpr_device_irqs()", name,
-			held->device);
+			held->attributes.device);
 	fresh = object_new(OBJECT_EVENTFD, name);
 	created = eventfds_create(fresh, held, first, count);
 	if (created < 0)
@@ -254,7 +254,7 @@ int vfio_cpr_eventfds_get(struct vfio_cpr *cpr, const char *name, uint32_t first
 /* INTx is masked from its interrupt to its unmask: who died between has left it masked for ever. */
 static void intx_unmask(struct vfio_cpr *cpr, const struct object *eventfds)
 {
-	struct object *device = inventory_find(cpr, OBJECT_DEVICE, eventfds->device);
+	struct object *device = inventory_find(cpr, OBJECT_DEVICE, eventfds->attributes.device);
 	struct vfio_irq_set set = {
 		.argsz = sizeof(set),
 		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
@@ -278,8 +278,9 @@ int vfio_cpr_kick(struct vfio_cpr *cpr)
 		struct object *object = cpr->objects->pdata[i];
 
 		/* err and req are no interrupts: to signal them would be a false alarm. */
-		if (object->kind != OBJECT_EVENTFD || !object->device ||
-		    object->irq_action != VFIO_CPR_IRQ_TRIGGER || !is_interrupt(object->irq_index))
+		if (object->kind != OBJECT_EVENTFD || !object->attributes.device ||
+		    object->attributes.irq_action != VFIO_CPR_IRQ_TRIGGER ||
+		    !is_interrupt(object->attributes.irq_index))
 			continue;
 		for (uint32_t j = 0; j < object->n_fds; j++) {
 			if (object->fds[j] < 0)
@@ -288,7 +289,7 @@ int vfio_cpr_kick(struct vfio_cpr *cpr)
 			(void)eventfd_write(object->fds[j], 1);
 			n++;
 		}
-		if (object->irq_index == VFIO_PCI_INTX_IRQ_INDEX)
+		if (object->attributes.irq_index == VFIO_PCI_INTX_IRQ_INDEX)
 			intx_unmask(cpr, object);
 	}
 	return n;

@@ -27,7 +27,7 @@ static const char *backend_name(enum vfio_cpr_backend backend)
 /* Wraps a stored table, and what it belongs to. */
 int space_open(struct vfio_cpr *cpr, struct object *table, struct vfio_cpr_space **ret_space)
 {
-	bool is_iommufd = table->ioas_id >= 0;
+	bool is_iommufd = table->attributes.ioas_id >= 0;
 	struct vfio_cpr_space *space;
 	struct object *context;
 	int r;
@@ -191,7 +191,7 @@ static int space_create_iommufd(struct vfio_cpr *cpr, struct object *table, stru
 	if (ioctl(object_fd(context, 0), IOMMU_IOAS_ALLOC, &alloc) < 0)
 		return cpr_fail(cpr, -errno, "cannot make an IOAS for address space %s: %s",
 				table->name, g_strerror(errno));
-	table->ioas_id = alloc.out_ioas_id;
+	table->attributes.ioas_id = alloc.out_ioas_id;
 	r = inventory_store(cpr, objects, is_new ? 2 : 1);
 	if (r < 0) {
 		struct iommu_destroy destroy = {.size = sizeof(destroy), .id = alloc.out_ioas_id};
@@ -283,5 +283,6 @@ int vfio_cpr_space_fd(const struct vfio_cpr_space *space)
 
 uint32_t vfio_cpr_space_ioas_id(const struct vfio_cpr_space *space)
 {
-	return space->backend == VFIO_CPR_BACKEND_IOMMUFD ? space->table_object->ioas_id : 0;
+	return space->backend == VFIO_CPR_BACKEND_IOMMUFD ? space->table_object->attributes.ioas_id
+							  : 0;
 }

@@ -36,7 +36,7 @@ static struct vfio_cpr_space *make_space(struct vfio_cpr *cpr)
 	objects[0] = object_new(OBJECT_CONTAINER, "dma");
 	object_set_fd(objects[0], 0, fd);
 	objects[1] = object_new(OBJECT_GROUP, "1");
-	objects[1]->space = g_strdup("dma");
+	objects[1]->attributes.space = g_strdup("dma");
 	object_set_fd(objects[1], 0, dup(fd));
 	objects[2] = object_new(OBJECT_TABLE, "dma");
 	object_set_fd(objects[2], 0, check(table_create(65536 * 4), "table"));
