@@ -30,17 +30,6 @@ void frame_reader_clear(struct frame_reader *reader)
 	fdlist_clear(&reader->next_fds);
 }
 
-/* Puts the descriptors of a received control message into list, which closes them on any error. */
-static void collect_fds(struct msghdr *header, struct fdlist *list)
-{
-	struct cmsghdr *cmsg;
-
-	for (cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg))
-		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
-			fdlist_append(list, (const int *)(const void *)CMSG_DATA(cmsg),
-				      (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-}
-
 /* Where the last message in the buffer begins, whole or not. */
 static size_t last_message(const struct frame_reader *reader)
 {
@@ -88,17 +77,12 @@ static bool starts_too_long(const struct frame_reader *reader)
 
 int frame_reader_receive(struct frame_reader *reader, int socket)
 {
-	union {
-		char bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
-		struct cmsghdr align;
-	} control;
+	union scm_buffer control;
 	auto_fdlist received = {.close_all = reader->fds.close_all, .owner = reader->fds.owner};
 	struct iovec iov;
 	struct msghdr header = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
-		.msg_control = control.bytes,
-		.msg_controllen = sizeof(control.bytes),
 	};
 	size_t before = reader->size;
 	ssize_t n;
@@ -109,13 +93,14 @@ int frame_reader_receive(struct frame_reader *reader, int socket)
 	}
 	iov.iov_base = reader->buffer + reader->size;
 	iov.iov_len = reader->allocated - reader->size;
+	scm_prepare(&header, &control);
 	do
 		n = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
 
-	collect_fds(&header, &received);
+	scm_unpack(&header, &received);
 	if (header.msg_flags & MSG_CTRUNC)
 		return -ENOBUFS;
 	if (n == 0)
@@ -201,27 +186,15 @@ void frame_writer_clear(struct frame_writer *writer)
 
 int frame_writer_send(struct frame_writer *writer, int socket)
 {
-	union {
-		char bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
-		struct cmsghdr align;
-	} control;
+	union scm_buffer control;
 
 	while (writer->sent < writer->size) {
 		struct iovec iov = {writer->bytes + writer->sent, writer->size - writer->sent};
 		struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
 		ssize_t n;
 
-		if (writer->fds) {
-			struct cmsghdr *cmsg = &control.align;
-
-			header.msg_control = control.bytes;
-			header.msg_controllen = CMSG_SPACE(writer->n_fds * sizeof(int));
-			memset(control.bytes, 0, header.msg_controllen);
-			cmsg->cmsg_level = SOL_SOCKET;
-			cmsg->cmsg_type = SCM_RIGHTS;
-			cmsg->cmsg_len = CMSG_LEN(writer->n_fds * sizeof(int));
-			memcpy(CMSG_DATA(cmsg), writer->fds, writer->n_fds * sizeof(int));
-		}
+		if (writer->fds)
+			scm_pack(&header, &control, writer->fds, writer->n_fds);
 		n = sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0) {
 			if (errno == EINTR)

@@ -18,9 +18,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "fdlist.h"
+#include "common/fdlist.h"
+#include "common/scm.h"
 
-#define FRAME_MAX_FDS	253	      /* SCM_MAX_FD, net/core/scm.c */
+#define FRAME_MAX_FDS	SCM_MAX_FDS
 #define FRAME_MAX_BYTES (1024 * 1024) /* of a message that the daemon takes, without its NUL */
 #define FRAME_MAX_DEPTH 32	      /* of arrays and objects in one another */
 

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
-#include "common/frame.h"
+#include "common/scm.h"
 #include "common/uapi.h"
 #include "daemon/fdstore.h"
 #include "daemon/worker.h"
@@ -101,25 +101,12 @@ static int to_memfd(const char *text)
 
 static int send_message(int socket, const char *text, const int *fds, size_t n_fds)
 {
-	union {
-		char bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
-		struct cmsghdr align;
-	} control;
+	union scm_buffer control;
 	struct iovec iov = {(char *)text, strlen(text)};
 	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
-	if (n_fds > 0) {
-		struct cmsghdr *cmsg = &control.align;
-
-		header.msg_control = control.bytes;
-		header.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-		memset(control.bytes, 0, header.msg_controllen);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
-	}
+	scm_pack(&header, &control, fds, n_fds);
 	do
 		n = sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
@@ -129,7 +116,7 @@ static int send_message(int socket, const char *text, const int *fds, size_t n_f
 int journal_write(struct journal *journal, const json_t *record, const int *fds, size_t n_fds)
 {
 	char *text = json_dumps(record, JSON_COMPACT);
-	int all[FRAME_MAX_FDS], r;
+	int all[SCM_MAX_FDS], r;
 	auto_fd memfd = -1;
 
 	g_assert(n_fds <= JOURNAL_MAX_FDS);
@@ -186,29 +173,22 @@ static int record_from_memfd(int fd, json_t **ret_record)
 
 int journal_peek(struct journal *journal, json_t **ret_record, struct fdlist *ret_fds)
 {
-	union {
-		char bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
-		struct cmsghdr align;
-	} control;
+	union scm_buffer control;
 	char text[INLINE_BYTES];
 	struct iovec iov = {text, sizeof(text)};
 	struct msghdr header = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
-		.msg_control = control.bytes,
-		.msg_controllen = sizeof(control.bytes),
 	};
 	ssize_t n;
 
+	scm_prepare(&header, &control);
 	do
 		n = recvmsg(journal->receive, &header, MSG_PEEK | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -EBADMSG;
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header); cmsg; cmsg = CMSG_NXTHDR(&header, cmsg))
-		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
-			fdlist_append(ret_fds, (const int *)(const void *)CMSG_DATA(cmsg),
-				      (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	scm_unpack(&header, ret_fds);
 	if (header.msg_flags & MSG_CTRUNC)
 		return -EMFILE;
 	if (n == 0)
