@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Framing over real socket pairs: whole and split messages, and where descriptors may be. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/frame.h"
+#include "tests/unit/suite.h"
 
 static int ends[2]; /* the test writes into 0, the reader reads from 1 */
 static struct frame_reader reader;
@@ -499,14 +499,8 @@ START_TEST(a_list_closes_what_was_not_taken_out)
 }
 END_TEST
 
-int main(void)
+SUITE("frame", setup, teardown)
 {
-	Suite *suite = suite_create("frame");
-	TCase *tests = tcase_create("frame");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, a_whole_message_is_taken_without_its_nul);
 	tcase_add_test(tests, nothing_there_is_eagain_and_a_closed_end_is_0);
 	tcase_add_test(tests, a_split_message_is_taken_when_it_is_whole);
@@ -529,9 +523,4 @@ int main(void)
 	tcase_add_test(tests, a_full_socket_is_gone_on_with_and_descriptors_are_sent_once);
 	tcase_add_test(tests, writing_to_a_closed_end_is_epipe_and_no_signal);
 	tcase_add_test(tests, a_list_closes_what_was_not_taken_out);
-	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
 }

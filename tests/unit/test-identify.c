@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a descriptor is: the allow-list, and what a refusal tells. Devices answer through a fake. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
@@ -18,6 +17,7 @@
 
 #include "daemon/identify.h"
 #include "daemon/kernel.h"
+#include "tests/unit/suite.h"
 
 #define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
@@ -263,14 +263,8 @@ START_TEST(the_real_kernel_tells_open_files_apart)
 }
 END_TEST
 
-int main(void)
+SUITE("identify", setup, teardown)
 {
-	Suite *suite = suite_create("identify");
-	TCase *tests = tcase_create("identify");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_loop_test(tests, an_eventfd_is_an_eventfd_and_nothing_else, 0, OBJECT_KINDS);
 	tcase_add_loop_test(tests, a_memfd_is_memory_or_a_table_or_sealed_a_state, 0, OBJECT_KINDS);
 	tcase_add_loop_test(tests, a_state_needs_each_of_three_seals, 0, 3);
@@ -283,9 +277,4 @@ int main(void)
 	tcase_add_test(tests, the_kernels_word_decides_whether_files_are_the_same);
 	tcase_add_test(tests, without_the_kernels_word_the_inode_decides);
 	tcase_add_test(tests, the_real_kernel_tells_open_files_apart);
-	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Objects and sets of them: what fits together, and that no descriptor is lost or closed twice. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
@@ -13,6 +12,7 @@
 #include "daemon/kernel.h"
 #include "daemon/object.h"
 #include "daemon/worker.h"
+#include "tests/unit/suite.h"
 
 static struct event_base *base;
 static struct object_set set;
@@ -431,14 +431,8 @@ START_TEST(a_table_is_mapped_while_it_is_held)
 }
 END_TEST
 
-int main(void)
+SUITE("object", setup, teardown)
 {
-	Suite *suite = suite_create("object");
-	TCase *tests = tcase_create("object");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_loop_test(tests, kinds_have_names_both_ways, 0, OBJECT_KINDS);
 	tcase_add_test(tests, an_object_is_found_by_kind_and_name_and_by_id);
 	tcase_add_test(tests, a_name_keeps_its_id_and_an_id_its_name);
@@ -457,9 +451,4 @@ int main(void)
 	tcase_add_test(tests, a_descriptor_named_twice_is_malformed);
 	tcase_add_test(tests, memory_is_sealed_against_shrinking_and_its_size_noted);
 	tcase_add_test(tests, a_table_is_mapped_while_it_is_held);
-	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
 }

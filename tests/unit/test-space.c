@@ -3,7 +3,6 @@
  * What is done to an orphan's address space, against a kernel that answers as the real one does in
  * its worst moments (vfio_dma_do_unmap() with FLAG_VADDR, iommufd_ioas_change_process()).
  */
-#include <check.h>
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "daemon/kernel.h"
 #include "daemon/space.h"
+#include "tests/unit/suite.h"
 
 #define CONTAINER 1234
 #define IOMMUFD	  4321
@@ -328,14 +328,8 @@ START_TEST(a_sum_of_hostile_sizes_stays_a_number)
 }
 END_TEST
 
-int main(void)
+SUITE("space", setup, teardown)
 {
-	Suite *suite = suite_create("space");
-	TCase *tests = tcase_create("space");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, all_at_once_with_the_tables_size_is_no_warning);
 	tcase_add_test(tests, an_empty_container_is_no_warning);
 	tcase_add_test(tests, success_with_size_0_is_an_old_kernel_that_did_nothing);
@@ -355,9 +349,4 @@ int main(void)
 			    G_N_ELEMENTS(changes));
 	tcase_add_test(tests, mappings_and_bytes_are_counted_with_changes_in_flight);
 	tcase_add_test(tests, a_sum_of_hostile_sizes_stays_a_number);
-	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
 }

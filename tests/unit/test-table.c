@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The mapping table, from its writer's side and from that of a reader who trusts nothing. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/table.h"
+#include "tests/unit/suite.h"
 
 #define SLOTS 16
 
@@ -226,14 +226,8 @@ START_TEST(closing_a_table_twice_does_no_harm)
 }
 END_TEST
 
-int main(void)
+SUITE("table", setup, teardown)
 {
-	Suite *suite = suite_create("table");
-	TCase *tests = tcase_create("table");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, a_new_table_is_empty_and_sealed);
 	tcase_add_test(tests, tables_have_1_to_262144_slots);
 	tcase_add_test(tests, what_is_written_is_read);
@@ -245,9 +239,4 @@ int main(void)
 	tcase_add_test(tests, a_file_that_lies_is_no_table);
 	tcase_add_test(tests, what_is_no_memfd_is_no_table);
 	tcase_add_test(tests, closing_a_table_twice_does_no_harm);
-	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
 }

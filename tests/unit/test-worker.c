@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Work in threads: its end comes in the loop, none waits for another, and none is left at the end. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
@@ -10,6 +9,7 @@
 
 #include "daemon/kernel.h"
 #include "daemon/worker.h"
+#include "tests/unit/suite.h"
 
 static struct event_base *base;
 static GThread *loop_thread;
@@ -194,14 +194,8 @@ START_TEST(a_close_that_hangs_is_told_when_it_ends_and_draining_does_not_wait_fo
 }
 END_TEST
 
-int main(void)
+SUITE("worker", setup, teardown)
 {
-	Suite *suite = suite_create("worker");
-	TCase *tests = tcase_create("worker");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, work_runs_in_a_thread_and_its_end_in_the_loop);
 	tcase_add_test(tests, much_work_is_all_done);
 	tcase_add_test(tests, work_that_hangs_keeps_no_other_waiting);
@@ -213,9 +207,4 @@ int main(void)
 	tcase_add_test(tests, a_close_that_nobody_waits_for_happens);
 	tcase_add_test(tests,
 		       a_close_that_hangs_is_told_when_it_ends_and_draining_does_not_wait_for_it);
-	suite_add_tcase(suite, tests);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
 }
