@@ -177,6 +177,16 @@ $(CTL_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o \
 	$(call say,LD)
 	$(Q)$(link) $^ -o $@ $(CLIENT_LIBS) $(TEST_LIBS)
 
+# The library on a kernel that answers as the test tells it to.
+CLIENT_TESTS    := slots restore
+CLIENT_TEST_OBJ := $(filter-out $(B)/client/dma-ioctl.o,$(CLIENT_OBJ)) $(B)/tests/unit/fake-dma.o \
+	$(COMMON_OBJ)
+
+$(CLIENT_TESTS:%=$(B)/tests/test-%): $(B)/tests/test-%: $(B)/tests/unit/test-%.o $(CLIENT_TEST_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(link) $^ -o $@ $(CLIENT_LIBS) $(TEST_LIBS)
+
 $(B)/tests/test-%: $(B)/tests/unit/test-%.o $(DAEMON_TEST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)
