@@ -178,7 +178,7 @@ $(CTL_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o \
 	$(Q)$(link) $^ -o $@ $(CLIENT_LIBS) $(TEST_LIBS)
 
 # The library on a kernel that answers as the test tells it to.
-CLIENT_TESTS    := slots restore
+CLIENT_TESTS    := slots restore memory pci
 CLIENT_TEST_OBJ := $(filter-out $(B)/client/dma-ioctl.o,$(CLIENT_OBJ)) $(B)/tests/unit/fake-dma.o \
 	$(COMMON_OBJ)
 
