@@ -182,6 +182,13 @@ CLIENT_TESTS    := slots restore memory pci
 CLIENT_TEST_OBJ := $(filter-out $(B)/client/dma-ioctl.o,$(CLIENT_OBJ)) $(B)/tests/unit/fake-dma.o \
 	$(COMMON_OBJ)
 
+# On a daemon that does.
+$(B)/tests/test-attach: $(B)/tests/unit/test-attach.o \
+		$(filter-out $(B)/client/connection.o,$(CLIENT_OBJ)) $(COMMON_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(link) $^ -o $@ $(CLIENT_LIBS) $(TEST_LIBS)
+
 $(CLIENT_TESTS:%=$(B)/tests/test-%): $(B)/tests/test-%: $(B)/tests/unit/test-%.o $(CLIENT_TEST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)
