@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "common/object.h"
 #include "cprctl/output.h"
 #include "cprctl/session.h"
 
@@ -68,21 +69,24 @@ int64_t session_count(const json_t *session)
 char *session_objects(const json_t *session)
 {
 	/* In the order in which they matter to whoever loses them. */
-	static const char *const names[][3] = {
-		{"device", "device", "devices"},
-		{"group", "group", "groups"},
-		{"container", "container", "containers"},
-		{"iommufd", "iommufd", "iommufds"},
-		{"memory", "memory file", "memory files"},
-		{"eventfd", "eventfd", "eventfds"},
-		{"table", "mapping table", "mapping tables"},
-		{"state", "state blob", "state blobs"},
+	static const struct {
+		enum object_kind kind;
+		const char *one, *many;
+	} names[] = {
+		{OBJECT_DEVICE, "device", "devices"},
+		{OBJECT_GROUP, "group", "groups"},
+		{OBJECT_CONTAINER, "container", "containers"},
+		{OBJECT_IOMMUFD, "iommufd", "iommufds"},
+		{OBJECT_MEMORY, "memory file", "memory files"},
+		{OBJECT_EVENTFD, "eventfd", "eventfds"},
+		{OBJECT_TABLE, "mapping table", "mapping tables"},
+		{OBJECT_STATE, "state blob", "state blobs"},
 	};
 	g_autoptr(GString) text = g_string_new(NULL);
 
 	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-		int64_t n = session_count_kind(session, names[i][0]);
-		g_autofree char *count = output_count(n, names[i][1], names[i][2]);
+		int64_t n = session_count_kind(session, object_kind_name(names[i].kind));
+		g_autofree char *count = output_count(n, names[i].one, names[i].many);
 
 		if (n)
 			g_string_append_printf(text, "%s%s", text->len ? ", " : "", count);
