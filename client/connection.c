@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "common/error-name.h"
 #include "common/fd.h"
 #include "common/frame.h"
 
@@ -27,25 +28,6 @@
 struct connection {
 	int fd;
 	struct frame_reader reader;
-};
-
-/* Varlink errors by the last part of their name. */
-static const struct {
-	const char *name;
-	int error;
-} error_names[] = {
-	{"Busy", -EBUSY},
-	{"NoSuchSession", -ENOENT},
-	{"NoSuchObject", -ENOENT},
-	{"AlreadyExists", -EEXIST},
-	{"Refused", -EINVAL},
-	{"NotHolder", -EACCES},
-	{"BadState", -EINVAL},
-	{"QuotaExceeded", -EDQUOT},
-	{"DescriptorsLost", -EMFILE},
-	{"ProtocolViolation", -EPROTO},
-	{"KernelFailure", -EIO},
-	{"PermissionDenied", -EACCES},
 };
 
 void call_error_clear(struct call_error *error)
@@ -211,12 +193,12 @@ static int error_decode(const char *name, json_t *parameters, struct call_error 
 	const char *last = strrchr(name, '.');
 	const char *message = json_string_value(json_object_get(parameters, "message"));
 	json_int_t number = json_integer_value(json_object_get(parameters, "errno"));
-	int error = -EPROTO;
+	int error;
 
 	last = last ? last + 1 : name;
-	for (size_t i = 0; i < G_N_ELEMENTS(error_names); i++)
-		if (strcmp(last, error_names[i].name) == 0)
-			error = error_names[i].error;
+	error = error_name_to_errno(last);
+	if (error == 0)
+		error = -EPROTO;
 	if (number > 0 && number < 4096)
 		error = -(int)number;
 

@@ -12,9 +12,9 @@
 #include "client/cpr.h"
 #include "client/inventory.h"
 #include "client/refusal.h"
+#include "common/session-name.h"
 
 #define DEFAULT_TIMEOUT_MSEC 10000
-#define SESSION_NAME_MAX     64
 
 bool vfio_cpr_is_protected(const struct vfio_cpr *cpr)
 {
@@ -131,16 +131,6 @@ void vfio_cpr_close(struct vfio_cpr *cpr)
 	g_free(cpr);
 }
 
-static bool session_name_is_valid(const char *name)
-{
-	size_t length = name ? strlen(name) : 0;
-
-	return length >= 1 && length <= SESSION_NAME_MAX &&
-	       strspn(name,
-		      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:._@-") ==
-		       length;
-}
-
 /* Decodes the answer of Attach. */
 static int start_decode(json_t *answer, bool repeated, enum vfio_cpr_start *ret_start,
 			json_int_t *ret_objects)
@@ -175,7 +165,7 @@ int vfio_cpr_attach(struct vfio_cpr *cpr, const char *name, enum vfio_cpr_start 
 		return cpr_check_slow(cpr);
 	if (cpr->session || cpr->is_released)
 		return cpr_fail(cpr, -EINVAL, "this handle is attached already: open another");
-	if (!session_name_is_valid(name))
+	if (!name || !session_name_is_valid(name))
 		return cpr_fail(cpr, -EINVAL,
 				"a session's name is 1 to 64 letters, digits or any of :._@-");
 

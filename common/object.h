@@ -26,7 +26,7 @@ enum object_kind {
 #define OBJECT_KINDS 8
 
 #define OBJECT_NAME_MAX 255	   /* bytes */
-#define OBJECT_MAX_FDS	65536	   /* of one object, gaps included; MSI-X has 2048 vectors */
+#define OBJECT_MAX_FDS	65536	   /* of one object and of one batch; MSI-X has 2048 vectors */
 #define OBJECT_MAX_ID	UINT32_MAX /* a table's slot has room for that */
 #define STATE_MAX_BYTES (16 * 1024 * 1024)
 

@@ -2,10 +2,12 @@
 /* Counters by user, and the limits on them: daemon/account.h. */
 #include "daemon/account.h"
 
+#include "common/object.h"
+
 /* Limits for each user but root. */
 #define SESSIONS_PER_UID    64
 #define CONNECTIONS_PER_UID 256
-#define DESCRIPTORS_PER_UID 65536
+#define DESCRIPTORS_PER_UID OBJECT_MAX_FDS
 #define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
 
 static GHashTable *accounts;   /* by uid; made when first needed */

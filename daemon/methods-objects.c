@@ -12,8 +12,7 @@
 #include "daemon/session.h"
 #include "daemon/worker.h"
 
-#define STAGED_MAX 65536 /* descriptors of one batch, gaps included */
-#define TABLES_MAX 64	 /* of a session: onlookers make the daemon read them */
+#define TABLES_MAX 64 /* of a session: onlookers make the daemon read them */
 
 /* Parses the message's objects into the staging area. false: an error has been answered. */
 static bool stage(struct peer *peer, json_t *objects)
@@ -43,11 +42,11 @@ static bool stage(struct peer *peer, json_t *objects)
 			return false;
 		}
 		object_set_add(&peer->staged, object);
-		if (object_set_total(&peer->staged) > STAGED_MAX) {
+		if (object_set_total(&peer->staged) > OBJECT_MAX_FDS) {
 			peer_fail(
 				peer, "QuotaExceeded", EDQUOT,
 				"a batch has at most %d descriptors, gaps included: store in several",
-				STAGED_MAX);
+				OBJECT_MAX_FDS);
 			return false;
 		}
 	}

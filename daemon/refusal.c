@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "common/error-name.h"
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
@@ -47,6 +48,7 @@ void peer_fail(struct peer *peer, const char *error, int number, const char *for
 	g_autofree char *message = NULL;
 	va_list arguments;
 
+	g_assert(error_name_to_errno(error) != 0);
 	va_start(arguments, format);
 	message = as_utf8(g_strdup_vprintf(format, arguments));
 	va_end(arguments);

@@ -22,33 +22,12 @@
 #include "daemon/server.h"
 #include "daemon/unit.h"
 
-#define SESSION_NAME_MAX 64
-
-static const char *const state_names[] = {
-	[SESSION_ACTIVE] = "active",	   [SESSION_DETACHED] = "detached",
-	[SESSION_ORPHANED] = "orphaned",   [SESSION_RESTORING] = "restoring",
-	[SESSION_RELEASING] = "releasing", [SESSION_UNREADABLE] = "unreadable",
-};
-
-const char *session_state_name(enum session_state state)
-{
-	return state_names[state];
-}
-
 const char *session_visible_state(const struct session *session)
 {
 	bool held = session->state == SESSION_ACTIVE || session->state == SESSION_RESTORING;
 
-	return state_names[held && session->holder.pid == 0 ? SESSION_ORPHANED : session->state];
-}
-
-bool session_name_is_valid(const char *name)
-{
-	static const char allowed[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:._@-";
-	size_t length = strlen(name);
-
-	return length > 0 && length <= SESSION_NAME_MAX && strspn(name, allowed) == length;
+	return session_state_name(held && session->holder.pid == 0 ? SESSION_ORPHANED
+								   : session->state);
 }
 
 void session_set_state(struct session *session, enum session_state state)

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "common/session-name.h"
 #include "daemon/object.h"
 #include "daemon/space.h"
 
@@ -23,15 +24,6 @@ struct journal;
 struct peer;
 struct replay;
 struct server;
-
-enum session_state {
-	SESSION_ACTIVE,
-	SESSION_DETACHED, /* its holder has prepared and let go */
-	SESSION_ORPHANED,
-	SESSION_RESTORING,
-	SESSION_RELEASING,
-	SESSION_UNREADABLE, /* its journal cannot be read: kept as it is until it is released */
-};
 
 /* The process that holds the session, known by its pidfd: a number could be another's by now. */
 struct holder {
@@ -69,10 +61,8 @@ struct space_status {
 	char *warning;
 };
 
-const char *session_state_name(enum session_state state);
-/* The same as an onlooker sees it: an orphan from its holder's death on, its settling included. */
+/* Its state as an onlooker sees it: an orphan from its holder's death on, its settling included. */
 const char *session_visible_state(const struct session *session);
-bool session_name_is_valid(const char *name);
 
 GHashTable *session_spaces_new(void);
 void session_set_state(struct session *session, enum session_state state);

@@ -19,7 +19,7 @@ build() {
 	gcc "${flags[@]}" -std=gnu11 -O2 -g -Wall -Wextra -Wshadow -Wmissing-prototypes \
 		-Wstrict-prototypes -Werror -D_GNU_SOURCE -I. -Iinclude -Wl,-z,now \
 		"tests/bench/$name.c" tests/bench/bench.c build/client/*.o \
-		build/common/{fdlist,frame,object,scm,table}.o "$@" "${libs[@]}" -o "build/bench/$name"
+		build/common/*.o "$@" "${libs[@]}" -o "build/bench/$name"
 }
 
 build_programs() {
