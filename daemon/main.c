@@ -3,7 +3,7 @@
  * vfio-cprd: holds VFIO descriptors for VMMs that restart. Options, sockets, signals, the loop.
  *
  * A request's way: server.c accepts, peer.c frames, call.c parses, methods*.c check and act on a
- * session (session.c) and its objects (object.c), kernel.c makes the calls.
+ * session (session.c), its life (life.c) and its objects (object.c), kernel.c makes the calls.
  */
 #include <errno.h>
 #include <glib.h>
@@ -25,6 +25,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/leakcheck.h"
 #include "daemon/log.h"
+#include "daemon/methods.h"
 #include "daemon/notify.h"
 #include "daemon/recovery.h"
 #include "daemon/server.h"
@@ -321,7 +322,7 @@ int main(int argc, char **argv)
 		log_error(NULL, "cannot start: no event loop");
 		return 1;
 	}
-	server = server_new(base);
+	server = server_new(base, methods_dispatch);
 	listening = open_sockets(server, &options, &own);
 	if (listening)
 		serve(base, server);

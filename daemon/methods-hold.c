@@ -5,6 +5,7 @@
 
 #include "daemon/account.h"
 #include "daemon/keep.h"
+#include "daemon/life.h"
 #include "daemon/lifelog.h"
 #include "daemon/log.h"
 #include "daemon/methods.h"

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/version.h"
+#include "daemon/life.h"
 #include "daemon/methods.h"
 #include "daemon/monitor.h"
 #include "daemon/peer.h"

@@ -37,6 +37,8 @@ void method_mappings(struct peer *peer);
 void method_monitor(struct peer *peer);
 void method_status(struct peer *peer);
 
+/* What they share: methods-common.c */
+
 /*
  * Unpacks the call's parameters by a json_unpack() format, which should end in "!" so that unknown
  * fields are refused. false: InvalidParameter has been answered.

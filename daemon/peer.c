@@ -14,7 +14,6 @@
 #include "daemon/account.h"
 #include "daemon/kernel.h"
 #include "daemon/log.h"
-#include "daemon/methods.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 #include "daemon/unwanted.h"
@@ -58,7 +57,7 @@ void peer_close(struct peer *peer)
 	if (peer->socket < 0)
 		return;
 	if (peer->session) {
-		session_lose_peer(peer->session);
+		peer->session->peer = NULL; /* the session stays with its process */
 		peer->session = NULL;
 	}
 	event_free(peer->readable);
@@ -258,14 +257,14 @@ static bool begin_next_call(struct peer *peer)
 	if (problem)
 		end(peer, "ProtocolViolation", 0, problem);
 	else
-		methods_dispatch(peer);
+		peer->server->call(peer);
 	return true;
 }
 
 void peer_repeat_call(struct peer *peer)
 {
 	if (peer->socket >= 0 && peer->call.method)
-		methods_dispatch(peer);
+		peer->server->call(peer);
 }
 
 static void receive(struct peer *peer)

@@ -12,6 +12,7 @@
 
 #include "daemon/fdstore.h"
 #include "daemon/keep.h"
+#include "daemon/life.h"
 #include "daemon/log.h"
 #include "daemon/record.h"
 #include "daemon/server.h"

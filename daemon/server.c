@@ -246,12 +246,13 @@ void server_remove_session(struct server *server, struct session *session)
 
 /* Life */
 
-struct server *server_new(struct event_base *base)
+struct server *server_new(struct event_base *base, void (*call)(struct peer *peer))
 {
 	struct server *server = g_new0(struct server, 1);
 	struct rlimit files = {0};
 
 	server->base = base;
+	server->call = call;
 	server->listeners = g_ptr_array_new_with_free_func(listener_free);
 	server->peers = g_hash_table_new(NULL, NULL);
 	server->monitors = g_hash_table_new(NULL, NULL);

@@ -13,20 +13,23 @@ struct session;
 
 struct server {
 	struct event_base *base;
-	GPtrArray *listeners;	    /* of struct event */
-	struct event *accept_again; /* accepting pauses while descriptors are short */
-	GHashTable *peers;	    /* a set of struct peer */
-	GHashTable *monitors;	    /* those of them that are told of events */
-	GHashTable *sessions;	    /* a set of struct session, by uid and name */
-	GHashTable *devices;	    /* PCI address -> struct session: held, or being closed */
-	size_t descriptor_limit;    /* that sessions may hold */
-	struct event *status;	    /* tells systemd what changed, once for many changes */
+	void (*call)(struct peer *peer); /* does the call that a peer has under way */
+	GPtrArray *listeners;		 /* of struct event */
+	struct event *accept_again;	 /* accepting pauses while descriptors are short */
+	GHashTable *peers;		 /* a set of struct peer */
+	GHashTable *monitors;		 /* those of them that are told of events */
+	GHashTable *sessions;		 /* a set of struct session, by uid and name */
+	GHashTable *devices;		 /* PCI address -> struct session: held, or being closed */
+	size_t descriptor_limit;	 /* that sessions may hold */
+	struct event *status;		 /* tells systemd what changed, once for many changes */
 	struct event *stop_deadline;
 	bool stopping;
 };
 
-/* Makes a server without sockets. Never NULL. */
-struct server *server_new(struct event_base *base);
+/*
+ * Makes a server without sockets, whose peers have their calls done by call(). Never NULL.
+ */
+struct server *server_new(struct event_base *base, void (*call)(struct peer *peer));
 
 /* Accepts on a listening socket, which is the server's now. */
 void server_listen(struct server *server, int socket);

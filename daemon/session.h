@@ -51,7 +51,6 @@ struct session {
 	bool unit_due;		 /* the unit has not been looked up */
 	bool busy;		 /* a worker is at it */
 	struct event *old;	 /* to warn that it is an orphan for long */
-	bool death_untold;	 /* its holder died while it was busy */
 	char *problem;		 /* why it is unreadable */
 	GQueue waiting; /* of struct peer, referenced: their calls are repeated when it is not busy */
 };
@@ -67,28 +66,21 @@ const char *session_visible_state(const struct session *session);
 GHashTable *session_spaces_new(void);
 void session_set_state(struct session *session, enum session_state state);
 
-/* The worker is done: calls that waited are repeated. */
+/* Forgets the process. */
+void holder_clear(struct holder *holder);
+
+/* The worker is done: a death meanwhile is told now, and calls that waited are repeated. */
 void session_set_idle(struct session *session);
 
-/*
- * Makes an active session held by the peer's process, and puts it into the server. It may be busy:
- * until its journal is stored.
- */
-struct session *session_new(struct server *server, const char *name, uid_t uid, struct peer *peer);
+/* Repeats the calls of these peers, and lets go of them. */
+void session_repeat(GQueue *waiting);
 
-/* The session as its journal tells, with the journal; takes what is in replay. */
-struct session *session_recover(struct server *server, struct replay *replay,
-				struct journal *journal);
-
-/* Stands for a journal that cannot be read, so that it is seen and can be released. */
-struct session *session_unreadable(struct server *server, const char *name, struct journal *journal,
-				   const char *problem);
+/* A session that nobody holds yet, in no server: for daemon/life.c. */
+struct session *session_make(struct server *server, const char *name, uid_t uid,
+			     enum session_state state);
 
 /* Frees it with all it holds. Only server_free() calls it for one that was not released. */
 void session_free(struct session *session);
-
-/* Whether its holder's process runs. If it died unnoticed, notices now. */
-bool session_holder_lives(struct session *session);
 
 /*
  * Looks up the unit of its holder, if nobody has yet. It takes longer than a claim may, so it is for
@@ -98,21 +90,6 @@ void session_note_unit(struct session *session);
 
 /* The names of its devices, sorted; they are the session's. */
 GPtrArray *session_devices(const struct session *session);
-
-/* An orphan gets a new holder: it is restoring. */
-void session_claim(struct session *session, struct peer *peer);
-
-/* The holder's process is back on another connection. */
-void session_resume(struct session *session, struct peer *peer);
-
-/* *ret_died: it is active again, after that death (as in session->died); else 0. */
-void session_commit(struct session *session, gint64 *ret_died);
-
-/* Closes everything and, in the end, removes the session from the server and frees it. */
-void session_release(struct session *session);
-
-/* The connection is gone. The session stays with its process. */
-void session_lose_peer(struct session *session);
 
 /* Repeats the peer's call when the session is no longer busy (or no longer there). */
 void session_wait(struct session *session, struct peer *peer);

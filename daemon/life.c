@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A session's life: daemon/life.h. Its holder is known by a pidfd, which is readable from the death
+ * on: nothing else has to remember that somebody died.
+ */
+#include "daemon/life.h"
+
+#include <poll.h>
+
+#include "common/fd.h"
+#include "daemon/keep.h"
+#include "daemon/log.h"
+#include "daemon/monitor.h"
+#include "daemon/oldorphan.h"
+#include "daemon/orphan.h"
+#include "daemon/peer.h"
+#include "daemon/record.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+
+/* The end */
+
+static void release_done(struct session *session)
+{
+	GQueue waiting = session->waiting;
+
+	log_notice(session, "session %s is released", session->name);
+	monitor_tell(session, "released");
+	server_remove_session(session->server, session);
+	session_free(session);
+	session_repeat(&waiting);
+}
+
+void session_release(struct session *session)
+{
+	auto_fdlist fds = FDLIST_INIT;
+
+	session_set_state(session, SESSION_RELEASING);
+	oldorphan_forget(session);
+	if (session->peer && session->peer->writer.fds)
+		peer_close(session->peer); /* its answer would name descriptors closed here */
+	/* In the order of storing, so a device is closed before what was stored after it. */
+	object_set_take_all(&session->objects, &fds);
+	keep_end(session, &fds, release_done);
+}
+
+/* The holder */
+
+static bool is_running(const struct holder *holder)
+{
+	struct pollfd death = {.fd = holder->pidfd, .events = POLLIN};
+
+	return holder->pidfd >= 0 && poll(&death, 1, 0) == 0;
+}
+
+/* Not anew for one that died before it was the VMM: the outage goes on. */
+static void note_death(struct session *session)
+{
+	if (session->died == 0)
+		session->died = g_get_monotonic_time();
+}
+
+static void holder_died(struct session *session)
+{
+	pid_t pid = session->holder.pid;
+
+	g_assert(!session->busy);
+	note_death(session);
+	log_debug(session, "session %s: holder %d died", session->name, (int)pid);
+	holder_clear(&session->holder);
+	if (session->peer)
+		/* A child of the dead process may have its socket, and an answer may be on its way. */
+		peer_close(session->peer);
+	if (session->objects.objects->len == 0)
+		session_release(session);
+	else
+		orphan_begin(session, pid);
+}
+
+/* While a worker is at the session this waits: the session's idle time asks the pidfd again. */
+static void on_death(evutil_socket_t fd, short events, void *data)
+{
+	struct session *session = data;
+
+	(void)fd;
+	(void)events;
+	note_death(session);
+	if (!session->busy)
+		holder_died(session);
+}
+
+static void watch_holder(struct session *session)
+{
+	struct holder *holder = &session->holder;
+
+	holder->death = event_new(session->server->base, holder->pidfd, EV_READ, on_death, session);
+	event_add(holder->death, NULL);
+}
+
+static void set_holder(struct session *session, struct peer *peer)
+{
+	struct holder *holder = &session->holder;
+
+	holder_clear(&session->holder);
+	oldorphan_forget(session);
+	g_clear_pointer(&session->unit, g_free);
+	session->unit_due = true;
+	holder->pid = peer->pid;
+	holder->pidfd = fd_take(&peer->pidfd);
+	watch_holder(session);
+	session_resume(session, peer);
+}
+
+void session_resume(struct session *session, struct peer *peer)
+{
+	if (session->peer)
+		peer_close(session->peer);
+	session->peer = peer;
+	peer->session = session;
+}
+
+bool session_holder_lives(struct session *session)
+{
+	if (session->holder.pid == 0)
+		return false;
+	if (is_running(&session->holder))
+		return true;
+	holder_died(session);
+	return false;
+}
+
+/* The beginning, and what becomes of it */
+
+struct session *session_new(struct server *server, const char *name, uid_t uid, struct peer *peer)
+{
+	struct session *session = session_make(server, name, uid, SESSION_ACTIVE);
+
+	set_holder(session, peer);
+	server_add_session(server, session);
+	keep_begin(session);
+	log_notice(session, "session %s is new, held by process %d", name, (int)peer->pid);
+	monitor_tell(session, "created");
+	return session;
+}
+
+struct session *session_recover(struct server *server, struct replay *replay,
+				struct journal *journal)
+{
+	struct session *session = session_make(server, replay->name, replay->uid, replay->state);
+
+	session->since = replay->since;
+	session->died = replay->died;
+	session->holder.pid = replay->holder.pid;
+	session->holder.pidfd = fd_take(&replay->holder.pidfd);
+	session->unit = g_steal_pointer(&replay->unit);
+	session->journal = journal;
+	g_hash_table_unref(session->spaces);
+	session->spaces = g_steal_pointer(&replay->spaces);
+	object_set_move(&session->objects, &replay->objects);
+	server_add_session(server, session);
+	if (session->died == 0 && !is_running(&session->holder))
+		session->died = SESSION_DIED_UNSEEN;
+	session->unit_due =
+		!session->unit; /* it is in the journal, unless an older daemon wrote it */
+	session_note_unit(session);
+	if (session->holder.pidfd >= 0)
+		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
+	else if (session->state != SESSION_ORPHANED)
+		holder_died(session); /* its death was seen, but not the end of the work after it */
+	else
+		oldorphan_watch(session);
+	return session;
+}
+
+struct session *session_unreadable(struct server *server, const char *name, struct journal *journal,
+				   const char *problem)
+{
+	struct session *session = session_make(server, name, 0, SESSION_UNREADABLE);
+
+	session->journal = journal;
+	session->problem = g_strdup(problem);
+	server_add_session(server, session);
+	return session;
+}
+
+void session_claim(struct session *session, struct peer *peer)
+{
+	set_holder(session, peer);
+	session_set_state(session, SESSION_RESTORING);
+	monitor_tell(session, "restoring");
+}
+
+void session_commit(struct session *session, gint64 *ret_died)
+{
+	*ret_died = 0;
+	if (session->state == SESSION_ACTIVE)
+		return;
+	*ret_died = session->died;
+	session->died = 0;
+	g_hash_table_remove_all(session->spaces);
+	session_set_state(session, SESSION_ACTIVE);
+	monitor_tell(session, "active");
+}

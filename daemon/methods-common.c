@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the methods share: parameters, the session that is meant, a change that is not kept. */
+#include <errno.h>
+
+#include "common/unpack.h"
+#include "daemon/keep.h"
+#include "daemon/methods.h"
+#include "daemon/peer.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+
+bool method_unpack(struct peer *peer, const char *format, ...)
+{
+	json_error_t error;
+	va_list arguments;
+	int r;
+
+	va_start(arguments, format);
+	r = json_vunpack_ex(peer->call.parameters, &error, 0, format, arguments);
+	va_end(arguments);
+	if (r < 0) {
+		g_autofree char *field = NULL, *problem = unpack_explain(&error, &field);
+
+		peer_invalid(peer, field ? field : "parameters", problem);
+	}
+	return r == 0;
+}
+
+bool method_owner(struct peer *peer, const json_t *json, uid_t *ret_uid)
+{
+	json_int_t uid = json_integer_value(json);
+
+	if (!json)
+		return true;
+	if (!json_is_integer(json) || uid < 0 || uid >= (json_int_t)NO_UID) {
+		peer_invalid(peer, "uid", "a uid is a number from 0 to 4294967294");
+		return false;
+	}
+	if (!peer_may(peer, uid)) {
+		peer_forbid(peer, uid);
+		return false;
+	}
+	*ret_uid = uid;
+	return true;
+}
+
+struct session *method_find_session(struct peer *peer, const char *name, const json_t *owner)
+{
+	struct session *session;
+	uid_t uid = NO_UID;
+	bool many = false;
+
+	if (!method_owner(peer, owner, &uid))
+		return NULL;
+	session = uid != NO_UID ? server_find_session(peer->server, uid, name)
+				: server_search_session(peer->server, peer, name, &many);
+	if (!session && many)
+		peer_fail(peer, "NoSuchSession", 0,
+			  "several users have a session %s: say whose, by uid", name);
+	else if (!session)
+		peer_fail(
+			peer, "NoSuchSession", 0,
+			"there is no session %s that you may see: \"vfio-cprctl list\" tells which "
+			"there are",
+			name);
+	return session;
+}
+
+struct session *method_held_session(struct peer *peer)
+{
+	struct session *session = peer->session;
+
+	if (!session) {
+		peer_fail(peer, "NotHolder", 0, "this connection holds no session: Attach first");
+		return NULL;
+	}
+	if (session->busy) {
+		session_wait(session, peer);
+		return NULL;
+	}
+	return session;
+}
+
+bool method_keep_and_repeat(struct peer *peer, struct session *session)
+{
+	if (peer->call.begun)
+		return false;
+	peer->call.begun = true;
+	keep_anew(session, NULL);
+	session_wait(session, peer);
+	return true;
+}
+
+void method_fail_unkept(struct peer *peer, const struct session *session)
+{
+	peer_fail(
+		peer, "KernelFailure", EIO,
+		"session %s: the change is made, but could not be kept in its journal, so that the "
+		"daemon's death would undo it: look into the daemon's log, then repeat it",
+		session->name);
+}
