@@ -8,9 +8,9 @@
 #include <poll.h>
 
 #include "common/fd.h"
+#include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/log.h"
-#include "daemon/monitor.h"
 #include "daemon/oldorphan.h"
 #include "daemon/orphan.h"
 #include "daemon/peer.h"
@@ -24,8 +24,7 @@ static void release_done(struct session *session)
 {
 	GQueue waiting = session->waiting;
 
-	log_notice(session, "session %s is released", session->name);
-	monitor_tell(session, "released");
+	session_happened(session, HAPPENED_RELEASED, NULL);
 	server_remove_session(session->server, session);
 	session_free(session);
 	session_repeat(&waiting);
@@ -138,8 +137,7 @@ struct session *session_new(struct server *server, const char *name, uid_t uid, 
 	set_holder(session, peer);
 	server_add_session(server, session);
 	keep_begin(session);
-	log_notice(session, "session %s is new, held by process %d", name, (int)peer->pid);
-	monitor_tell(session, "created");
+	session_happened(session, HAPPENED_CREATED, NULL);
 	return session;
 }
 
@@ -187,7 +185,6 @@ void session_claim(struct session *session, struct peer *peer)
 {
 	set_holder(session, peer);
 	session_set_state(session, SESSION_RESTORING);
-	monitor_tell(session, "restoring");
 }
 
 void session_commit(struct session *session, gint64 *ret_died)
@@ -199,5 +196,4 @@ void session_commit(struct session *session, gint64 *ret_died)
 	session->died = 0;
 	g_hash_table_remove_all(session->spaces);
 	session_set_state(session, SESSION_ACTIVE);
-	monitor_tell(session, "active");
 }

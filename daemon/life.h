@@ -33,7 +33,10 @@ struct session *session_unreadable(struct server *server, const char *name, stru
 /* Whether its holder's process runs. If it died unnoticed, notices now. */
 bool session_holder_lives(struct session *session);
 
-/* An orphan gets a new holder: it is restoring. */
+/*
+ * An orphan gets a new holder: it is restoring. Who calls this, or session_commit(), tells what has
+ * happened after its answer: a VM stands still until it has that.
+ */
 void session_claim(struct session *session, struct peer *peer);
 
 /* The holder's process is back on another connection. */

@@ -4,10 +4,9 @@
 #include <string.h>
 
 #include "daemon/account.h"
+#include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/life.h"
-#include "daemon/lifelog.h"
-#include "daemon/log.h"
 #include "daemon/methods.h"
 #include "daemon/peer.h"
 #include "daemon/server.h"
@@ -28,7 +27,7 @@ static void attach_to_held(struct peer *peer, struct session *session)
 		g_autofree char *unit = NULL;
 
 		session_note_unit(session);
-		unit = lifelog_of_unit(session->unit);
+		unit = session_of_unit(session);
 		peer_fail(
 			peer, "Busy", EBUSY,
 			"session %s is held by process %d%s: stop that first, or wait for its end",
@@ -65,7 +64,7 @@ static void claim(struct peer *peer, struct session *session)
 	else if (!method_keep_and_repeat(peer, session))
 		method_fail_unkept(peer, session);
 	/* After the answer: a VM stands still until it has that. */
-	log_notice(session, "session %s is claimed by process %d", session->name, (int)peer->pid);
+	session_happened(session, HAPPENED_CLAIMED, NULL);
 }
 
 static char *refuse_session(uid_t uid)
@@ -161,7 +160,7 @@ void method_commit(struct peer *peer)
 		return;
 	/* After the answer, as with a claim. */
 	session_note_unit(session);
-	lifelog_active(session, died);
+	session_happened(session, HAPPENED_ACTIVE, &(struct happening_detail){.died = died});
 	if (!session->busy)
 		keep_state(session); /* with the unit; that may be missed */
 }
@@ -197,8 +196,8 @@ void method_release(struct peer *peer)
 	if (!session || (when_dead && refuse_living(peer, session)))
 		return;
 	if (!session->busy) {
-		log_notice(session, "session %s is being released by process %d (uid %u)",
-			   session->name, (int)peer->pid, peer->uid);
+		session_happened(session, HAPPENED_RELEASING,
+				 &(struct happening_detail){.pid = peer->pid, .uid = peer->uid});
 		session_release(session);
 	}
 	/* Busy with its orphan work: then this is called again. Busy with the release: at its end. */

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "daemon/account.h"
+#include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/methods.h"
-#include "daemon/monitor.h"
 #include "daemon/peer.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
@@ -136,8 +136,7 @@ static void store_staged(struct peer *peer, struct session *session)
 		return;
 	}
 	take_staged(peer, session);
-	server_changed(peer->server);
-	monitor_tell(session, "changed");
+	session_happened(session, HAPPENED_CHANGED, NULL);
 	peer_reply(peer, json_object(), NULL, 0);
 	keep_tidy(session);
 }
@@ -282,8 +281,7 @@ void method_remove(struct peer *peer)
 	object_set_remove(&session->objects, object);
 	object_take_all(object, &fds);
 	object_free(object);
-	server_changed(peer->server);
-	monitor_tell(session, "changed");
+	session_happened(session, HAPPENED_CHANGED, NULL);
 	peer->call.begun = true;
 	keep_anew(session, &fds);
 	session_wait(session, peer);

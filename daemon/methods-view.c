@@ -106,10 +106,26 @@ static json_t *session_to_json(struct session *session)
 				   session->unit);
 	return json_pack("{s:s, s:I, s:s, s:o, s:s?, s:o, s:o, s:I, s:I, s:I}", "name",
 			 session->name, "uid", (json_int_t)session->uid, "state",
-			 session_visible_state(session), "holder", holder, "unit", session->unit,
-			 "devices", devices_to_json(session), "objects", objects, "mappings",
-			 (json_int_t)mappings, "pendingInterrupts", (json_int_t)pending, "ageUsec",
+			 session_state_name(session_visible_state(session)), "holder", holder,
+			 "unit", session->unit, "devices", devices_to_json(session), "objects",
+			 objects, "mappings", (json_int_t)mappings, "pendingInterrupts",
+			 (json_int_t)pending, "ageUsec",
 			 (json_int_t)(g_get_monotonic_time() - session->since));
+}
+
+/* Deaths that the loop has not come to yet: so that all answers tell of one and the same state. */
+static void notice_deaths(const struct server *server)
+{
+	GHashTableIter iter;
+	gpointer item;
+
+	g_hash_table_iter_init(&iter, server->sessions);
+	while (g_hash_table_iter_next(&iter, &item, NULL)) {
+		struct session *session = item;
+
+		if (!session->busy)
+			session_holder_lives(session);
+	}
 }
 
 void method_list(struct peer *peer)
@@ -120,13 +136,12 @@ void method_list(struct peer *peer)
 
 	if (!method_unpack(peer, "{!}"))
 		return;
+	notice_deaths(peer->server);
 	sessions = json_array();
 	g_hash_table_iter_init(&iter, peer->server->sessions);
 	while (g_hash_table_iter_next(&iter, &item, NULL)) {
 		struct session *session = item;
 
-		if (!session->busy)
-			session_holder_lives(session); /* notices a death not told yet */
 		if (peer_may(peer, session->uid))
 			json_array_append_new(sessions, session_to_json(session));
 	}
@@ -265,7 +280,9 @@ void method_monitor(struct peer *peer)
 	}
 	peer->monitored_name = g_strdup(name);
 	peer->monitored_uid = uid;
-	monitor_begin(peer);
+	notice_deaths(peer->server);
+	if (peer->socket >= 0) /* else it was the connection of one who died, used by another */
+		monitor_begin(peer);
 }
 
 void method_status(struct peer *peer)
@@ -275,6 +292,7 @@ void method_status(struct peer *peer)
 
 	if (!method_unpack(peer, "{!}"))
 		return;
+	notice_deaths(server);
 	peer_reply(peer,
 		   json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:b, s:s*}", "version",
 			     VFIO_CPRD_VERSION, "pid", (int)getpid(), "sessions",

@@ -12,7 +12,7 @@ static json_t *event_to_json(const struct session *session, const char *name)
 {
 	json_t *event = json_pack("{s:s, s:s, s:I, s:s}", "event", name, "name", session->name,
 				  "uid", (json_int_t)session->uid, "state",
-				  session_state_name(session->state));
+				  session_state_name(session_visible_state(session)));
 
 	if (session->holder.pid > 0)
 		json_object_set_new(event, "pid", json_integer(session->holder.pid));

@@ -5,7 +5,7 @@
 #include <event2/event.h>
 #include <glib.h>
 
-#include "daemon/lifelog.h"
+#include "daemon/happen.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 
@@ -15,7 +15,7 @@ static void on_old(evutil_socket_t fd, short events, void *data)
 {
 	(void)fd;
 	(void)events;
-	lifelog_old(data);
+	session_happened(data, HAPPENED_AGED, NULL);
 }
 
 void oldorphan_watch(struct session *session)

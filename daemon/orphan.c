@@ -5,10 +5,9 @@
  */
 #include "daemon/orphan.h"
 
+#include "daemon/happen.h"
 #include "daemon/keep.h"
-#include "daemon/lifelog.h"
 #include "daemon/log.h"
-#include "daemon/monitor.h"
 #include "daemon/oldorphan.h"
 #include "daemon/session.h"
 #include "daemon/worker.h"
@@ -71,10 +70,13 @@ static void orphan_done(void *data)
 		g_hash_table_replace(session->spaces, task->name, task->status);
 	}
 	session_set_state(session, SESSION_ORPHANED);
-	lifelog_orphaned(session, work->pid, work->tasks->len,
-			 g_get_monotonic_time() - work->started);
+	session_happened(session, HAPPENED_ORPHANED,
+			 &(struct happening_detail){
+				 .pid = work->pid,
+				 .spaces = work->tasks->len,
+				 .usec = g_get_monotonic_time() - work->started,
+			 });
 	oldorphan_watch(session);
-	monitor_tell(session, "orphaned");
 	g_array_unref(work->tasks);
 	g_free(work);
 	keep_state(session); /* nobody waits for it: without it the work is done again */

@@ -159,7 +159,7 @@ unsigned int server_orphans(const struct server *server)
 
 	g_hash_table_iter_init(&iter, server->sessions);
 	while (g_hash_table_iter_next(&iter, &session, NULL))
-		n += ((struct session *)session)->state == SESSION_ORPHANED;
+		n += session_visible_state(session) == SESSION_ORPHANED;
 	return n;
 }
 
@@ -228,7 +228,6 @@ struct session *server_search_session(const struct server *server, const struct 
 void server_add_session(struct server *server, struct session *session)
 {
 	g_hash_table_add(server->sessions, session);
-	server_changed(server);
 }
 
 static gboolean is_of_session(gpointer key, gpointer value, gpointer session)
@@ -241,7 +240,6 @@ void server_remove_session(struct server *server, struct session *session)
 {
 	g_hash_table_foreach_remove(server->devices, is_of_session, session);
 	g_hash_table_remove(server->sessions, session);
-	server_changed(server);
 }
 
 /* Life */

@@ -11,22 +11,19 @@
 #include "daemon/account.h"
 #include "daemon/journal.h"
 #include "daemon/peer.h"
-#include "daemon/server.h"
 #include "daemon/unit.h"
 
-const char *session_visible_state(const struct session *session)
+enum session_state session_visible_state(const struct session *session)
 {
 	bool held = session->state == SESSION_ACTIVE || session->state == SESSION_RESTORING;
 
-	return session_state_name(held && session->holder.pid == 0 ? SESSION_ORPHANED
-								   : session->state);
+	return held && session->holder.pid == 0 ? SESSION_ORPHANED : session->state;
 }
 
 void session_set_state(struct session *session, enum session_state state)
 {
 	session->state = state;
 	session->since = g_get_monotonic_time();
-	server_changed(session->server);
 }
 
 static void space_status_free(gpointer data)
@@ -58,6 +55,11 @@ void session_note_unit(struct session *session)
 		return;
 	session->unit_due = false;
 	session->unit = unit_of(session->holder.pid, session->holder.pidfd);
+}
+
+char *session_of_unit(const struct session *session)
+{
+	return session->unit ? g_strconcat(" of ", session->unit, NULL) : g_strdup("");
 }
 
 static gint compare_names(gconstpointer a, gconstpointer b)

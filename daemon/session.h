@@ -60,8 +60,11 @@ struct space_status {
 	char *warning;
 };
 
-/* Its state as an onlooker sees it: an orphan from its holder's death on, its settling included. */
-const char *session_visible_state(const struct session *session);
+/*
+ * Its state as it is told to anybody: an orphan from its holder's death on, its settling included.
+ * session->state is how far the daemon is with it.
+ */
+enum session_state session_visible_state(const struct session *session);
 
 GHashTable *session_spaces_new(void);
 void session_set_state(struct session *session, enum session_state state);
@@ -87,6 +90,9 @@ void session_free(struct session *session);
  * those who ask, and for when no VM waits.
  */
 void session_note_unit(struct session *session);
+
+/* " of UNIT", its holder's or last one's, or nothing; to g_free(). */
+char *session_of_unit(const struct session *session);
 
 /* The names of its devices, sorted; they are the session's. */
 GPtrArray *session_devices(const struct session *session);
