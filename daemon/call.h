@@ -9,15 +9,16 @@
 
 #include "common/fdlist.h"
 
+struct peer;
+
 struct call {
 	char *method; /* NULL: none under way */
 	json_t *parameters;
 	struct fdlist fds; /* that came with it */
 	bool more, oneway;
-	bool begun;	   /* it has set work going whose end it waits for */
-	const char *start; /* Attach: what it will answer then */
-	bool continues;	   /* answers are on their way, and there are more to come */
-	size_t next;	   /* Fetch: where the next one begins */
+	void (*then)(struct peer *peer); /* goes on with it, when what it waits for is done */
+	bool continues;			 /* answers are on their way, and there are more to come */
+	size_t next;			 /* Fetch: where the next one begins */
 };
 
 /*

@@ -73,6 +73,7 @@ static void exchange_done(void *data)
 			    session->name, g_strerror(-exchange->result),
 			    exchange->out ? "the old one stays"
 					  : "it would not survive the daemon's death");
+		session->kept = exchange->result;
 		journal_free(exchange->in);
 		fdstore_give(JOURNAL_ENTRIES);
 	} else if (exchange->in || exchange->out) {
@@ -144,7 +145,7 @@ void keep_begin(struct session *session)
 
 	if (!fdstore_exists())
 		return;
-	r = write_copy(session, &journal);
+	r = session->kept = write_copy(session, &journal);
 	if (r < 0)
 		complain(session, r);
 	else
@@ -177,14 +178,15 @@ void keep_anew(struct session *session, struct fdlist *fds)
 	struct journal *journal = NULL;
 	int r = fdstore_has_room(JOURNAL_ENTRIES) ? write_copy(session, &journal) : -ENOSPC;
 
+	session->kept = fdstore_exists() ? r : 0;
 	if (r == 0) {
 		exchange_begin(session, journal, session->journal, fds, session_set_idle);
 		return;
 	}
 	if (fdstore_exists())
 		complain(session, r);
-	exchange_begin(session, NULL, NULL, fds,
-		       session_set_idle); /* closes, and keeps what is kept */
+	/* The journal stays as it is, and the descriptors are closed all the same. */
+	exchange_begin(session, NULL, NULL, fds, session_set_idle);
 }
 
 void keep_tidy(struct session *session)

@@ -16,12 +16,12 @@ struct session;
 /* Why the store has no room for one more session, to g_free(); NULL: it has, or there is no store. */
 char *keep_refusal(void);
 
-/* A new session: it is busy until its journal is stored. Then journal is NULL if that failed. */
+/* A new session: it is busy until its journal is stored, or session->kept tells why it is not. */
 void keep_begin(struct session *session);
 
 /*
  * One change. 0: it is kept, and may be made and acknowledged. Else the journal is full or lost:
- * keep_anew() and try once more; after that, what cannot be kept must be refused.
+ * keep_anew(); what cannot be kept after that must be refused.
  */
 int keep_objects(struct session *session, const struct object_set *objects);
 int keep_state(struct session *session);
@@ -30,7 +30,8 @@ int keep_removal(struct session *session, enum object_kind kind, const char *nam
 /*
  * Writes the session's journal anew, without what is dead in it, and closes fds after (taken from
  * the list; NULL: none): only then does the kernel let go of them, as the old journal held them
- * too. The session is busy meanwhile.
+ * too. The session is busy meanwhile; then session->kept tells whether it is kept as it was when
+ * this began.
  */
 void keep_anew(struct session *session, struct fdlist *fds);
 

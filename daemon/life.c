@@ -27,7 +27,7 @@ static void release_done(struct session *session)
 	session_happened(session, HAPPENED_RELEASED, NULL);
 	server_remove_session(session->server, session);
 	session_free(session);
-	session_repeat(&waiting);
+	session_go_on(&waiting);
 }
 
 void session_release(struct session *session)
@@ -187,13 +187,13 @@ void session_claim(struct session *session, struct peer *peer)
 	session_set_state(session, SESSION_RESTORING);
 }
 
-void session_commit(struct session *session, gint64 *ret_died)
+bool session_commit(struct session *session, gint64 *ret_died)
 {
-	*ret_died = 0;
 	if (session->state == SESSION_ACTIVE)
-		return;
+		return false;
 	*ret_died = session->died;
 	session->died = 0;
 	g_hash_table_remove_all(session->spaces);
 	session_set_state(session, SESSION_ACTIVE);
+	return true;
 }

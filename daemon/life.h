@@ -42,8 +42,8 @@ void session_claim(struct session *session, struct peer *peer);
 /* The holder's process is back on another connection. */
 void session_resume(struct session *session, struct peer *peer);
 
-/* *ret_died: it is active again, after that death (as in session->died); else 0. */
-void session_commit(struct session *session, gint64 *ret_died);
+/* Whether it is active again, and after which death (as in session->died); else it has been all along. */
+bool session_commit(struct session *session, gint64 *ret_died);
 
 /* Closes everything and, in the end, removes the session from the server and frees it. */
 void session_release(struct session *session);

@@ -66,7 +66,7 @@ struct session *method_find_session(struct peer *peer, const char *name, const j
 	return session;
 }
 
-struct session *method_held_session(struct peer *peer)
+struct session *method_held_session(struct peer *peer, void (*then)(struct peer *peer))
 {
 	struct session *session = peer->session;
 
@@ -75,20 +75,26 @@ struct session *method_held_session(struct peer *peer)
 		return NULL;
 	}
 	if (session->busy) {
-		session_wait(session, peer);
+		session_wait(session, peer, then);
 		return NULL;
 	}
 	return session;
 }
 
-bool method_keep_and_repeat(struct peer *peer, struct session *session)
+void method_keep_anew(struct peer *peer, struct session *session, void (*then)(struct peer *peer))
 {
-	if (peer->call.begun)
-		return false;
-	peer->call.begun = true;
 	keep_anew(session, NULL);
-	session_wait(session, peer);
-	return true;
+	session_wait(session, peer, then);
+}
+
+void method_finish_change(struct peer *peer)
+{
+	struct session *session = method_held_session(peer, method_finish_change);
+
+	if (session && session->kept == 0)
+		peer_reply(peer, json_object(), NULL, 0);
+	else if (session)
+		method_fail_unkept(peer, session);
 }
 
 void method_fail_unkept(struct peer *peer, const struct session *session)

@@ -38,32 +38,28 @@ static void attach_to_held(struct peer *peer, struct session *session)
 	answer_attach(peer, "resumed");
 }
 
-/* The peer has the session; its journal was being stored meanwhile. */
-static void finish_attach(struct peer *peer)
+static void finish_claim(struct peer *peer)
 {
-	struct session *session = peer->session;
+	struct session *session = method_held_session(peer, finish_claim);
 
-	if (session && keep_state(session) == 0) {
-		answer_attach(peer, peer->call.start);
-		return;
-	}
-	if (session && session->objects.objects->len == 0)
-		session_release(session);
-	peer_fail(
-		peer, "KernelFailure", EIO,
-		"the session's journal could not be stored with systemd, so that it would not survive "
-		"the daemon's death: look into the daemon's log");
+	if (session && session->kept == 0)
+		answer_attach(peer, "claimed");
+	else if (session)
+		peer_fail(
+			peer, "KernelFailure", EIO,
+			"session %s is claimed, but that could not be kept in its journal, so that the "
+			"daemon's death would make it an orphan again: look into the daemon's log; what "
+			"is kept next, such as a Commit, keeps this too",
+			session->name);
 }
 
 static void claim(struct peer *peer, struct session *session)
 {
-	peer->call.start = "claimed";
 	session_claim(session, peer);
 	if (keep_state(session) == 0)
 		answer_attach(peer, "claimed");
-	else if (!method_keep_and_repeat(peer, session))
-		method_fail_unkept(peer, session);
-	/* After the answer: a VM stands still until it has that. */
+	else
+		method_keep_anew(peer, session, finish_claim);
 	session_happened(session, HAPPENED_CLAIMED, NULL);
 }
 
@@ -74,6 +70,23 @@ static char *refuse_session(uid_t uid)
 
 	account_put(account);
 	return refusal;
+}
+
+/* The peer has the session, whose journal was being stored meanwhile. */
+static void finish_create(struct peer *peer)
+{
+	struct session *session = method_held_session(peer, finish_create);
+
+	if (session && session->kept == 0) {
+		answer_attach(peer, "new");
+		keep_state(session); /* with the unit; that may be missed */
+	} else if (session) {
+		session_release(session);
+		peer_fail(
+			peer, "KernelFailure", EIO,
+			"the session's journal could not be stored with systemd, so that it would "
+			"not survive the daemon's death: look into the daemon's log");
+	}
 }
 
 static void create(struct peer *peer, const char *name, uid_t uid)
@@ -87,12 +100,10 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 		return;
 	}
 	session = session_new(peer->server, name, uid, peer);
-	peer->call.start = "new";
-	peer->call.begun = true;
 	if (session->busy)
-		session_wait(session, peer);
+		session_wait(session, peer, finish_create);
 	else
-		finish_attach(peer);
+		finish_create(peer);
 	session_note_unit(session);
 }
 
@@ -102,11 +113,6 @@ void method_attach(struct peer *peer)
 	json_t *owner = NULL;
 	uid_t uid = peer->uid;
 	struct session *session;
-
-	if (peer->call.begun) {
-		finish_attach(peer);
-		return;
-	}
 
 	if (!method_unpack(peer, "{s:s, s?o !}", "name", &name, "uid", &owner))
 		return;
@@ -139,24 +145,25 @@ void method_attach(struct peer *peer)
 	}
 	/* The holder died. Its addresses are settled first, or it is on its way out: both end. */
 	if (session->busy)
-		session_wait(session, peer);
+		session_wait(session, peer, method_attach);
 	else
 		claim(peer, session);
 }
 
 void method_commit(struct peer *peer)
 {
-	struct session *session = method_held_session(peer);
+	struct session *session = method_held_session(peer, method_commit);
+	bool is_back;
 	gint64 died;
 
 	if (!session || !method_unpack(peer, "{!}"))
 		return;
-	session_commit(session, &died);
+	is_back = session_commit(session, &died);
 	if (keep_state(session) == 0)
 		peer_reply(peer, json_object(), NULL, 0);
-	else if (!method_keep_and_repeat(peer, session))
-		method_fail_unkept(peer, session);
-	if (died == 0)
+	else
+		method_keep_anew(peer, session, method_finish_change);
+	if (!is_back)
 		return;
 	/* After the answer, as with a claim. */
 	session_note_unit(session);
@@ -177,6 +184,12 @@ static bool refuse_living(struct peer *peer, struct session *session)
 	return true;
 }
 
+/* The release that the call waited for is at its end, and the session gone. */
+static void finish_release(struct peer *peer)
+{
+	peer_reply(peer, json_object(), NULL, 0);
+}
+
 void method_release(struct peer *peer)
 {
 	const char *name = NULL;
@@ -184,15 +197,11 @@ void method_release(struct peer *peer)
 	int when_dead = false;
 	struct session *session;
 
-	if (peer->call.begun) {
-		/* It waited for this release to end. */
-		peer_reply(peer, json_object(), NULL, 0);
-		return;
-	}
 	if (!method_unpack(peer, "{s?s, s?o, s?b !}", "name", &name, "uid", &owner, "whenDead",
 			   &when_dead))
 		return;
-	session = name ? method_find_session(peer, name, owner) : method_held_session(peer);
+	session = name ? method_find_session(peer, name, owner)
+		       : method_held_session(peer, method_release);
 	if (!session || (when_dead && refuse_living(peer, session)))
 		return;
 	if (!session->busy) {
@@ -200,7 +209,7 @@ void method_release(struct peer *peer)
 				 &(struct happening_detail){.pid = peer->pid, .uid = peer->uid});
 		session_release(session);
 	}
-	/* Busy with its orphan work: then this is called again. Busy with the release: at its end. */
-	peer->call.begun = session->state == SESSION_RELEASING;
-	session_wait(session, peer);
+	/* It may be busy with something else: with its orphan work, or its journal. */
+	session_wait(session, peer,
+		     session->state == SESSION_RELEASING ? finish_release : method_release);
 }

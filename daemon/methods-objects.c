@@ -117,28 +117,45 @@ static void take_staged(struct peer *peer, struct session *session)
 	object_set_move(&session->objects, &peer->staged);
 }
 
-/* The last message of a batch is in: into the journal, then into the session. */
-static void store_staged(struct peer *peer, struct session *session)
+/* It is in the journal: now into the session. */
+static void finish_store(struct peer *peer, struct session *session)
 {
+	take_staged(peer, session);
+	session_happened(session, HAPPENED_CHANGED, NULL);
+	peer_reply(peer, json_object(), NULL, 0);
+	keep_tidy(session);
+}
+
+/* The journal was written anew, without what is dead in it: there is room now, or never. */
+static void store_again(struct peer *peer)
+{
+	struct session *session = method_held_session(peer, store_again);
+
+	if (!session)
+		return;
 	if (!staged_fits(peer, session)) {
 		drop_staged(peer);
-		return;
-	}
-	if (keep_objects(session, &peer->staged) < 0) {
-		if (method_keep_and_repeat(peer, session))
-			return;
+	} else if (keep_objects(session, &peer->staged) < 0) {
 		drop_staged(peer);
 		peer_fail(
 			peer, "QuotaExceeded", ENOSPC,
 			"session %s takes no more: its journal is full (raise net.core.wmem_max), or "
 			"systemd's fd store has dropped it; the daemon's log tells",
 			session->name);
-		return;
+	} else {
+		finish_store(peer, session);
 	}
-	take_staged(peer, session);
-	session_happened(session, HAPPENED_CHANGED, NULL);
-	peer_reply(peer, json_object(), NULL, 0);
-	keep_tidy(session);
+}
+
+/* The last message of a batch is in. */
+static void store_staged(struct peer *peer, struct session *session)
+{
+	if (!staged_fits(peer, session))
+		drop_staged(peer);
+	else if (keep_objects(session, &peer->staged) < 0)
+		method_keep_anew(peer, session, store_again);
+	else
+		finish_store(peer, session);
 }
 
 /* Takes the message's objects into the staging area. false: an error has been answered. */
@@ -167,12 +184,12 @@ static bool receive_objects(struct peer *peer, const struct session *session, bo
 
 void method_store(struct peer *peer)
 {
-	struct session *session = method_held_session(peer);
-	bool continues = false;
+	struct session *session = method_held_session(peer, method_store);
+	bool continues;
 
 	if (!session)
 		return;
-	if (!peer->call.begun && !receive_objects(peer, session, &continues)) {
+	if (!receive_objects(peer, session, &continues)) {
 		drop_staged(peer);
 		return;
 	}
@@ -217,7 +234,7 @@ static size_t fill_message(struct peer *peer, const struct session *session, siz
 
 void method_fetch(struct peer *peer)
 {
-	struct session *session = method_held_session(peer);
+	struct session *session = method_held_session(peer, method_fetch);
 	json_t *objects, *reply;
 	json_int_t cursor;
 	size_t n_fds, next;
@@ -235,7 +252,7 @@ void method_fetch(struct peer *peer)
 		peer_reply(peer, reply, peer->outgoing, n_fds);
 	} else if (peer->call.more && !peer->call.oneway) {
 		peer->call.next = next;
-		peer_reply_more(peer, reply, peer->outgoing, n_fds);
+		peer_reply_more(peer, reply, peer->outgoing, n_fds, method_fetch);
 	} else {
 		json_object_set_new(reply, "next", json_integer(next));
 		peer_reply(peer, reply, peer->outgoing, n_fds);
@@ -243,21 +260,27 @@ void method_fetch(struct peer *peer)
 }
 
 /* The object's descriptors are closed, by the kernel too. */
-static void finish_remove(struct peer *peer, struct session *session, int kind, const char *name)
+static void finish_remove(struct peer *peer)
 {
+	struct session *session = method_held_session(peer, finish_remove);
+	const char *kind_name, *name;
+	int kind;
+
+	if (!session || !method_unpack(peer, "{s:s, s:s !}", "kind", &kind_name, "name", &name))
+		return;
+	kind = object_kind_from_name(kind_name);
 	if (kind == OBJECT_DEVICE && !object_set_find(&session->objects, kind, name) &&
 	    g_hash_table_lookup(peer->server->devices, name) == session)
 		g_hash_table_remove(peer->server->devices, name);
-	/* Once more: the journal may not be the one that took it, and says it twice at worst. */
-	if (keep_removal(session, kind, name) == 0)
-		peer_reply(peer, json_object(), NULL, 0);
-	else
-		method_fail_unkept(peer, session);
+	/* A journal that could not be written anew may still take the one line. */
+	if (session->kept < 0)
+		session->kept = keep_removal(session, kind, name);
+	method_finish_change(peer);
 }
 
 void method_remove(struct peer *peer)
 {
-	struct session *session = method_held_session(peer);
+	struct session *session = method_held_session(peer, method_remove);
 	auto_fdlist fds = {.close_all = worker_close_all};
 	const char *kind_name, *name;
 	struct object *object = NULL;
@@ -266,10 +289,6 @@ void method_remove(struct peer *peer)
 	if (!session || !method_unpack(peer, "{s:s, s:s !}", "kind", &kind_name, "name", &name))
 		return;
 	kind = object_kind_from_name(kind_name);
-	if (peer->call.begun) {
-		finish_remove(peer, session, kind, name);
-		return;
-	}
 	if (kind >= 0)
 		object = object_set_find(&session->objects, kind, name);
 	if (!object) {
@@ -277,12 +296,10 @@ void method_remove(struct peer *peer)
 			  kind_name, name);
 		return;
 	}
-	(void)keep_removal(session, kind, name); /* written anew below, the journal has no say */
 	object_set_remove(&session->objects, object);
 	object_take_all(object, &fds);
 	object_free(object);
 	session_happened(session, HAPPENED_CHANGED, NULL);
-	peer->call.begun = true;
 	keep_anew(session, &fds);
-	session_wait(session, peer);
+	session_wait(session, peer, finish_remove);
 }

@@ -186,7 +186,7 @@ void method_show(struct peer *peer)
 	if (!session->busy)
 		session_holder_lives(session);
 	if (session->busy) {
-		session_wait(session, peer);
+		session_wait(session, peer, method_show);
 		return;
 	}
 	objects = json_array();

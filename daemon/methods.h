@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The methods of the interfaces: one function each, which checks the parameters, acts on a session
- * and answers (or waits for the session and is called again). All that a peer can cause is an answer.
+ * and answers (or waits for the session, and says what goes on then). All that a peer can cause is an answer.
  */
 #ifndef DAEMON_METHODS_H
 #define DAEMON_METHODS_H
@@ -56,14 +56,20 @@ bool method_owner(struct peer *peer, const json_t *json, uid_t *ret_uid);
 /* The session meant by name and parameter uid. NULL: an error has been answered. */
 struct session *method_find_session(struct peer *peer, const char *name, const json_t *uid);
 
-/* The session that the peer holds and can change now. NULL: an error was answered, or it waits. */
-struct session *method_held_session(struct peer *peer);
+/*
+ * The session that the peer holds and can change now. NULL: an error has been answered; or the
+ * session is busy, and the call goes on with then(peer).
+ */
+struct session *method_held_session(struct peer *peer, void (*then)(struct peer *peer));
 
 /*
- * A change that the journal did not take: it is written anew, once, and the call repeated after.
- * false: that has been tried, and the call must do without.
+ * A change that the journal did not take: it is written anew, with the session as it is now. Then
+ * the call goes on with then(peer), and session->kept tells how it went.
  */
-bool method_keep_and_repeat(struct peer *peer, struct session *session);
+void method_keep_anew(struct peer *peer, struct session *session, void (*then)(struct peer *peer));
+
+/* Answers a change of the session that is made and, as session->kept tells, kept or not. */
+void method_finish_change(struct peer *peer);
 
 /* What was done is not in the journal: it may be undone by the daemon's death, and is no success. */
 void method_fail_unkept(struct peer *peer, const struct session *session);

@@ -155,7 +155,7 @@ static void on_next(evutil_socket_t fd, short events, void *data)
 {
 	(void)fd;
 	(void)events;
-	peer_repeat_call(data);
+	peer_go_on(data);
 }
 
 /* The text of an answer, to free(); parameters are consumed. */
@@ -200,9 +200,11 @@ void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_
 	answer(peer, NULL, parameters, fds, n_fds);
 }
 
-void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds)
+void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds,
+		     void (*then)(struct peer *peer))
 {
 	peer->call.continues = true;
+	peer->call.then = then;
 	frame_writer_set(&peer->writer, answer_text(NULL, parameters, true), fds, n_fds);
 	flush(peer);
 }
@@ -261,10 +263,14 @@ static bool begin_next_call(struct peer *peer)
 	return true;
 }
 
-void peer_repeat_call(struct peer *peer)
+void peer_go_on(struct peer *peer)
 {
-	if (peer->socket >= 0 && peer->call.method)
-		peer->server->call(peer);
+	void (*then)(struct peer *) = peer->call.then;
+
+	if (peer->socket < 0 || !then)
+		return;
+	peer->call.then = NULL;
+	then(peer);
 }
 
 static void receive(struct peer *peer)

@@ -63,8 +63,8 @@ bool peer_hung_up(const struct peer *peer);
 /* Whether it may see and end what uid owns. */
 bool peer_may(const struct peer *peer, uid_t uid);
 
-/* Does the call that is under way once more: what it waited for is done. */
-void peer_repeat_call(struct peer *peer);
+/* What the call that is under way waited for is done: does its call.then, if it is still there. */
+void peer_go_on(struct peer *peer);
 
 /*
  * The answer to the call under way; parameters are consumed. fds (in peer->outgoing) are the
@@ -73,10 +73,11 @@ void peer_repeat_call(struct peer *peer);
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds);
 
 /*
- * One of several answers to a call with more, not the last: when it is out the call is done once
- * more, after whatever other peers want meanwhile.
+ * One of several answers to a call with more, not the last: when it is out then(peer) goes on, after
+ * whatever other peers want meanwhile.
  */
-void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds);
+void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds,
+		     void (*then)(struct peer *peer));
 
 /* The same for an error, by its full name: for what follows, which also logs it (refusal.c). */
 void peer_answer_error(struct peer *peer, const char *name, json_t *parameters);

@@ -83,17 +83,18 @@ GPtrArray *session_devices(const struct session *session)
 
 /* Busy times */
 
-void session_wait(struct session *session, struct peer *peer)
+void session_wait(struct session *session, struct peer *peer, void (*then)(struct peer *peer))
 {
+	peer->call.then = then;
 	g_queue_push_tail(&session->waiting, peer_ref(peer));
 }
 
-void session_repeat(GQueue *waiting)
+void session_go_on(GQueue *waiting)
 {
 	struct peer *peer;
 
 	while ((peer = g_queue_pop_head(waiting))) {
-		peer_repeat_call(peer);
+		peer_go_on(peer);
 		peer_unref(peer);
 	}
 }
@@ -106,7 +107,7 @@ void session_set_idle(struct session *session)
 	g_queue_init(&session->waiting);
 	if (session->holder.death)
 		event_add(session->holder.death, NULL);
-	session_repeat(&waiting);
+	session_go_on(&waiting);
 }
 
 /* Memory */

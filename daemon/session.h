@@ -48,11 +48,12 @@ struct session {
 	struct object_set objects;
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
+	int kept;		 /* how writing its journal anew has ended: 0, or -errno */
 	bool unit_due;		 /* the unit has not been looked up */
 	bool busy;		 /* a worker is at it */
 	struct event *old;	 /* to warn that it is an orphan for long */
 	char *problem;		 /* why it is unreadable */
-	GQueue waiting; /* of struct peer, referenced: their calls are repeated when it is not busy */
+	GQueue waiting; /* of struct peer, referenced: their calls go on when it is not busy */
 };
 
 struct space_status {
@@ -72,11 +73,11 @@ void session_set_state(struct session *session, enum session_state state);
 /* Forgets the process. */
 void holder_clear(struct holder *holder);
 
-/* The worker is done: a death meanwhile is told now, and calls that waited are repeated. */
+/* The worker is done: a death meanwhile is told now, and calls that waited go on. */
 void session_set_idle(struct session *session);
 
-/* Repeats the calls of these peers, and lets go of them. */
-void session_repeat(GQueue *waiting);
+/* The calls of these peers go on. */
+void session_go_on(GQueue *waiting);
 
 /* A session that nobody holds yet, in no server: for daemon/life.c. */
 struct session *session_make(struct server *server, const char *name, uid_t uid,
@@ -97,7 +98,10 @@ char *session_of_unit(const struct session *session);
 /* The names of its devices, sorted; they are the session's. */
 GPtrArray *session_devices(const struct session *session);
 
-/* Repeats the peer's call when the session is no longer busy (or no longer there). */
-void session_wait(struct session *session, struct peer *peer);
+/*
+ * The peer's call goes on with then(peer) when the session is no longer busy. It may be gone by
+ * then, or busy again: with its release, or for another peer that waited too.
+ */
+void session_wait(struct session *session, struct peer *peer, void (*then)(struct peer *peer));
 
 #endif
