@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/account.h"
+#include "daemon/devices.h"
 #include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/methods.h"
@@ -58,13 +59,6 @@ static bool stage(struct peer *peer, json_t *objects)
 	return true;
 }
 
-/* Held, or on its way out: until it is closed. */
-static bool holds_device(const struct session *session, const char *name)
-{
-	return session->state == SESSION_RELEASING ||
-	       object_set_find(&session->objects, OBJECT_DEVICE, name);
-}
-
 /* Why what is staged cannot go into the session. false: an error has been answered. */
 static bool staged_fits(struct peer *peer, struct session *session)
 {
@@ -84,9 +78,8 @@ static bool staged_fits(struct peer *peer, struct session *session)
 		}
 		if (object->kind != OBJECT_DEVICE)
 			continue;
-		other = g_hash_table_lookup(peer->server->devices, object->name);
-		if (other && other != session &&
-		    (other->busy || holds_device(other, object->name))) {
+		other = devices_holder(peer->server, object->name);
+		if (other && other != session) {
 			peer_fail(
 				peer, "Refused", EBUSY,
 				"device %s is held by session %s of uid %u: release that first, so that "
@@ -107,13 +100,7 @@ static void drop_staged(struct peer *peer)
 /* All at once; nothing can fail any more. */
 static void take_staged(struct peer *peer, struct session *session)
 {
-	for (guint i = 0; i < peer->staged.objects->len; i++) {
-		struct object *object = g_ptr_array_index(peer->staged.objects, i);
-
-		if (object->kind == OBJECT_DEVICE)
-			g_hash_table_replace(peer->server->devices, g_strdup(object->name),
-					     session);
-	}
+	devices_take(peer->server, session, &peer->staged);
 	object_set_move(&session->objects, &peer->staged);
 }
 
@@ -259,19 +246,31 @@ void method_fetch(struct peer *peer)
 	}
 }
 
+/* The kind and the name that Remove was called with, to g_free(). NULL: an error has been answered. */
+static char *object_meant(struct peer *peer, const char **ret_kind_name, int *ret_kind)
+{
+	const char *name;
+
+	if (!method_unpack(peer, "{s:s, s:s !}", "kind", ret_kind_name, "name", &name))
+		return NULL;
+	*ret_kind = object_kind_from_name(*ret_kind_name);
+	return object_spell(*ret_kind, name);
+}
+
 /* The object's descriptors are closed, by the kernel too. */
 static void finish_remove(struct peer *peer)
 {
 	struct session *session = method_held_session(peer, finish_remove);
-	const char *kind_name, *name;
+	g_autofree char *name = NULL;
+	const char *kind_name;
 	int kind;
 
-	if (!session || !method_unpack(peer, "{s:s, s:s !}", "kind", &kind_name, "name", &name))
+	if (session)
+		name = object_meant(peer, &kind_name, &kind);
+	if (!name)
 		return;
-	kind = object_kind_from_name(kind_name);
-	if (kind == OBJECT_DEVICE && !object_set_find(&session->objects, kind, name) &&
-	    g_hash_table_lookup(peer->server->devices, name) == session)
-		g_hash_table_remove(peer->server->devices, name);
+	if (kind == OBJECT_DEVICE)
+		devices_drop(peer->server, session, name);
 	/* A journal that could not be written anew may still take the one line. */
 	if (session->kept < 0)
 		session->kept = keep_removal(session, kind, name);
@@ -282,13 +281,15 @@ void method_remove(struct peer *peer)
 {
 	struct session *session = method_held_session(peer, method_remove);
 	auto_fdlist fds = {.close_all = worker_close_all};
-	const char *kind_name, *name;
+	g_autofree char *name = NULL;
 	struct object *object = NULL;
+	const char *kind_name;
 	int kind;
 
-	if (!session || !method_unpack(peer, "{s:s, s:s !}", "kind", &kind_name, "name", &name))
+	if (session)
+		name = object_meant(peer, &kind_name, &kind);
+	if (!name)
 		return;
-	kind = object_kind_from_name(kind_name);
 	if (kind >= 0)
 		object = object_set_find(&session->objects, kind, name);
 	if (!object) {

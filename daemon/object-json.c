@@ -119,9 +119,14 @@ static struct object *parse(json_t *json, struct fdlist *fds, size_t *used,
 	object = g_new0(struct object, 1);
 	object->id = description.id;
 	object->kind = description.kind;
-	object->name = g_strdup(description.name);
+	object->name = object_spell(description.kind, description.name);
 	object->size = MAX(description.size, 0);
 	object->attributes = object_attributes_copy(&description.attributes);
+	if (object->attributes.device) {
+		g_free(object->attributes.device);
+		object->attributes.device =
+			object_spell(OBJECT_DEVICE, description.attributes.device);
+	}
 	object->fds = g_array_new(FALSE, FALSE, sizeof(int));
 	*ret_parameter = "firstFileDescriptor";
 	message = take_descriptors(object, &description, fds);

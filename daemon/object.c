@@ -111,6 +111,14 @@ void object_set_clear(struct object_set *set)
 	object_set_free(set);
 }
 
+char *object_spell(enum object_kind kind, const char *name)
+{
+	bool is_address = kind == OBJECT_DEVICE && strchr(name, ':') &&
+			  strspn(name, "0123456789abcdefABCDEF:.") == strlen(name);
+
+	return is_address ? g_ascii_strdown(name, -1) : g_strdup(name);
+}
+
 struct object *object_set_find(const struct object_set *set, enum object_kind kind,
 			       const char *name)
 {

@@ -44,6 +44,12 @@ void object_set_clear(struct object_set *set);
 /* Moves every descriptor out to list (gaps left out); the set is empty then. */
 void object_set_take_all(struct object_set *set, struct fdlist *list);
 
+/*
+ * The name as it is kept, to g_free(): a device's, if it is a PCI address, as the kernel spells that,
+ * in lower case. So no device has two names.
+ */
+char *object_spell(enum object_kind kind, const char *name);
+
 struct object *object_set_find(const struct object_set *set, enum object_kind kind,
 			       const char *name);
 struct object *object_set_find_id(const struct object_set *set, int64_t id);

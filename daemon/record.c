@@ -224,6 +224,7 @@ static char *replay_objects(struct replay *replay, struct object_set *staged, co
 
 static char *replay_remove(struct replay *replay, const json_t *record)
 {
+	g_autofree char *spelled = NULL;
 	const char *kind_name, *name;
 	struct object *object;
 	int kind = -1;
@@ -232,7 +233,8 @@ static char *replay_remove(struct replay *replay, const json_t *record)
 		kind = object_kind_from_name(kind_name);
 	if (kind < 0)
 		return g_strdup("a record of a removal is broken");
-	object = object_set_find(&replay->objects, kind, name);
+	spelled = object_spell(kind, name);
+	object = object_set_find(&replay->objects, kind, spelled);
 	if (object) {
 		object_set_remove(&replay->objects, object);
 		object_free(object);

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
+#include "daemon/devices.h"
 #include "daemon/fdstore.h"
 #include "daemon/keep.h"
 #include "daemon/life.h"
@@ -54,12 +55,7 @@ static void put_session(struct server *server, struct replay *replay, struct jou
 		worker_close(&journal->receive, 1);
 	journal->receive = -1;
 	session = session_recover(server, replay, journal);
-	for (guint i = 0; i < session->objects.objects->len; i++) {
-		const struct object *object = g_ptr_array_index(session->objects.objects, i);
-
-		if (object->kind == OBJECT_DEVICE)
-			g_hash_table_replace(server->devices, g_strdup(object->name), session);
-	}
+	devices_take(server, session, &session->objects);
 	if (journal->send < 0 && !session->busy)
 		keep_anew(session, NULL);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/account.h"
+#include "daemon/devices.h"
 #include "daemon/fdstore.h"
 #include "daemon/kernel.h"
 #include "daemon/log.h"
@@ -230,15 +231,9 @@ void server_add_session(struct server *server, struct session *session)
 	g_hash_table_add(server->sessions, session);
 }
 
-static gboolean is_of_session(gpointer key, gpointer value, gpointer session)
-{
-	(void)key;
-	return value == session;
-}
-
 void server_remove_session(struct server *server, struct session *session)
 {
-	g_hash_table_foreach_remove(server->devices, is_of_session, session);
+	devices_drop_all(server, session);
 	g_hash_table_remove(server->sessions, session);
 }
 
@@ -255,7 +250,7 @@ struct server *server_new(struct event_base *base, void (*call)(struct peer *pee
 	server->peers = g_hash_table_new(NULL, NULL);
 	server->monitors = g_hash_table_new(NULL, NULL);
 	server->sessions = g_hash_table_new(session_hash, session_equal);
-	server->devices = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	server->devices = devices_new();
 	server->accept_again = evtimer_new(base, on_accept_again, server);
 	server->status = evtimer_new(base, on_status, server);
 	getrlimit(RLIMIT_NOFILE, &files);

@@ -19,7 +19,7 @@ struct server {
 	GHashTable *peers;		 /* a set of struct peer */
 	GHashTable *monitors;		 /* those of them that are told of events */
 	GHashTable *sessions;		 /* a set of struct session, by uid and name */
-	GHashTable *devices;		 /* PCI address -> struct session: held, or being closed */
+	GHashTable *devices;		 /* PCI address -> struct session: daemon/devices.h */
 	size_t descriptor_limit;	 /* that sessions may hold */
 	struct event *status;		 /* tells systemd what changed, once for many changes */
 	struct event *stop_deadline;

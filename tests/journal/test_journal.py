@@ -543,6 +543,18 @@ class Known(JournalTest):
         self.logged("session vm is orphaned: ")
         self.assertEqual(self.daemon.log().count("vfio-cprd: warning: session vm"), 9)
 
+    def test_a_device_is_one_however_its_address_is_written(self):
+        vm = self.vm()
+        self.held_by(vm, [("device", "0000:00:0A.0"), ("eventfd", "e")])
+        self.resume(vm, "vm", 2)
+        self.assertEqual(self.sessions()["vm"]["devices"], ["0000:00:0a.0"])
+        with self.refused("NoSuchObject", "no device 0000:00:0b.0"):
+            vm.call("Remove", {"kind": "device", "name": "0000:00:0B.0"})
+        vm.call("Remove", {"kind": "device", "name": "0000:00:0A.0"})
+        self.assertEqual(self.sessions()["vm"]["devices"], [])
+        self.restart()
+        self.resume(vm, "vm", 1)
+
     def test_the_log_of_the_return_tells_how_long_there_was_no_vmm(self):
         for at in ("while it is orphaned", "while it is restoring", None):
             vm = self.vm("vm")

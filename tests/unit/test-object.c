@@ -318,6 +318,49 @@ START_TEST(a_description_takes_its_run_out_of_the_message)
 }
 END_TEST
 
+START_TEST(a_device_has_the_kernels_spelling_of_its_address)
+{
+	static const char *const names[][2] = {
+		{"0000:00:0A.0", "0000:00:0a.0"}, {"0000:3B:00.1", "0000:3b:00.1"},
+		{"0000:3b:00.1", "0000:3b:00.1"}, {"A mediated device", "A mediated device"},
+		{"DEADBEEF", "DEADBEEF"},
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		g_autofree char *device = object_spell(OBJECT_DEVICE, names[i][0]);
+		g_autofree char *memory = object_spell(OBJECT_MEMORY, names[i][0]);
+
+		ck_assert_str_eq(device, names[i][1]);
+		ck_assert_str_eq(memory, names[i][0]);
+	}
+}
+END_TEST
+
+START_TEST(a_device_in_upper_case_is_kept_in_lower_case)
+{
+	auto_fdlist fds = FDLIST_INIT;
+	size_t used = 0;
+	json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:i}", "id", 1, "kind", "device", "name",
+				 "0000:00:0A.0", "space", "dma", "firstFileDescriptor", 0);
+	struct object *object;
+
+	add_eventfds(&fds, 2);
+	object = object_from_record(json, &fds, &used, &parameter, &message);
+	ck_assert_ptr_nonnull(object);
+	ck_assert_str_eq(object->name, "0000:00:0a.0");
+	object_free(object);
+	json_decref(json);
+
+	object = parse("{\"id\":2,\"kind\":\"eventfd\",\"name\":\"V\",\"firstFileDescriptor\":1,"
+		       "\"irqIndex\":2,\"device\":\"0000:00:0A.0\"}",
+		       &fds);
+	ck_assert_ptr_nonnull(object);
+	ck_assert_str_eq(object->name, "V");
+	ck_assert_str_eq(object->attributes.device, "0000:00:0a.0");
+	object_free(object);
+}
+END_TEST
+
 static const struct {
 	const char *text, *parameter;
 } malformed[] = {
@@ -445,6 +488,8 @@ SUITE("object", setup, teardown)
 	tcase_add_test(tests, taking_all_empties_the_set_without_its_gaps_in_order);
 	tcase_add_test(tests, a_set_that_was_cleared_can_be_cleared_again);
 	tcase_add_test(tests, a_description_takes_its_run_out_of_the_message);
+	tcase_add_test(tests, a_device_has_the_kernels_spelling_of_its_address);
+	tcase_add_test(tests, a_device_in_upper_case_is_kept_in_lower_case);
 	tcase_add_loop_test(tests, a_malformed_description_is_told_by_its_parameter, 0,
 			    G_N_ELEMENTS(malformed));
 	tcase_add_test(tests, a_descriptor_of_another_kind_is_refused);

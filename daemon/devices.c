@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Which session has which PCI device: daemon/devices.h. */
+#include "daemon/devices.h"
+
+#include "daemon/object.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+
+GHashTable *devices_new(void)
+{
+	return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+}
+
+void devices_take(struct server *server, struct session *session, const struct object_set *set)
+{
+	for (guint i = 0; i < set->objects->len; i++) {
+		const struct object *object = g_ptr_array_index(set->objects, i);
+
+		if (object->kind == OBJECT_DEVICE)
+			g_hash_table_replace(server->devices, g_strdup(object->name), session);
+	}
+}
+
+static bool holds(const struct session *session, const char *name)
+{
+	return object_set_find(&session->objects, OBJECT_DEVICE, name);
+}
+
+struct session *devices_holder(const struct server *server, const char *name)
+{
+	struct session *session = g_hash_table_lookup(server->devices, name);
+
+	/* Whose connection ended while a device of it was closed has not dropped that. */
+	return session && (session->busy || holds(session, name)) ? session : NULL;
+}
+
+void devices_drop(struct server *server, const struct session *session, const char *name)
+{
+	if (!holds(session, name) && g_hash_table_lookup(server->devices, name) == session)
+		g_hash_table_remove(server->devices, name);
+}
+
+static gboolean is_of_session(gpointer key, gpointer value, gpointer session)
+{
+	(void)key;
+	return value == session;
+}
+
+void devices_drop_all(struct server *server, const struct session *session)
+{
+	g_hash_table_foreach_remove(server->devices, is_of_session, (gpointer)session);
+}

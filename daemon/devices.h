@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Which session has which PCI device. A device goes from one session to another only over its reset,
+ * so it stays with the one that had it until it is closed, by the kernel too.
+ */
+#ifndef DAEMON_DEVICES_H
+#define DAEMON_DEVICES_H
+
+#include <glib.h>
+
+struct object_set;
+struct server;
+struct session;
+
+GHashTable *devices_new(void);
+
+/* The devices of the set, which go into the session, are its now. */
+void devices_take(struct server *server, struct session *session, const struct object_set *set);
+
+/* The session that has it (name: as object_spell() has it): holds it, or may not be done with closing it. NULL: none. */
+struct session *devices_holder(const struct server *server, const char *name);
+
+/* It is closed, and nobody's now; unless the session holds it again, or it is another's. */
+void devices_drop(struct server *server, const struct session *session, const char *name);
+
+/* The session is gone. */
+void devices_drop_all(struct server *server, const struct session *session);
+
+#endif
