@@ -36,7 +36,7 @@ bool method_owner(struct peer *peer, const json_t *json, uid_t *ret_uid)
 		peer_invalid(peer, "uid", "a uid is a number from 0 to 4294967294");
 		return false;
 	}
-	if (!peer_may(peer, uid)) {
+	if (!peer_may_see(peer, uid)) {
 		peer_forbid(peer, uid);
 		return false;
 	}

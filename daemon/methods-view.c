@@ -142,7 +142,7 @@ void method_list(struct peer *peer)
 	while (g_hash_table_iter_next(&iter, &item, NULL)) {
 		struct session *session = item;
 
-		if (peer_may(peer, session->uid))
+		if (peer_may_see(peer, session->uid))
 			json_array_append_new(sessions, session_to_json(session));
 	}
 	peer_reply(peer, json_pack("{s:o}", "sessions", sessions), NULL, 0);

@@ -21,7 +21,7 @@ static json_t *event_to_json(const struct session *session, const char *name)
 
 static bool watches(const struct peer *peer, const struct session *session)
 {
-	if (!peer_may(peer, session->uid))
+	if (!peer_may_see(peer, session->uid))
 		return false;
 	return !peer->monitored_name || (strcmp(peer->monitored_name, session->name) == 0 &&
 					 peer->monitored_uid == session->uid);

@@ -83,7 +83,7 @@ bool peer_hung_up(const struct peer *peer)
 	return peer->socket < 0 || poll(&hangup, 1, 0) > 0;
 }
 
-bool peer_may(const struct peer *peer, uid_t uid)
+bool peer_may_see(const struct peer *peer, uid_t uid)
 {
 	return peer->uid == 0 || peer->uid == uid;
 }

@@ -60,8 +60,8 @@ void peer_close(struct peer *peer);
 /* Whether the other end has hung up, noticed or not. */
 bool peer_hung_up(const struct peer *peer);
 
-/* Whether it may see and end what uid owns. */
-bool peer_may(const struct peer *peer, uid_t uid);
+/* Whether it may see and end what uid owns. Nobody else decides that. */
+bool peer_may_see(const struct peer *peer, uid_t uid);
 
 /* What the call that is under way waited for is done: does its call.then, if it is still there. */
 void peer_go_on(struct peer *peer);

@@ -209,13 +209,13 @@ struct session *server_search_session(const struct server *server, const struct 
 	gpointer item;
 
 	*ret_many = false;
-	if (found || peer->uid != 0)
+	if (found)
 		return found;
 	g_hash_table_iter_init(&iter, server->sessions);
 	while (g_hash_table_iter_next(&iter, &item, NULL)) {
 		struct session *session = item;
 
-		if (strcmp(session->name, name) != 0)
+		if (strcmp(session->name, name) != 0 || !peer_may_see(peer, session->uid))
 			continue;
 		if (found) {
 			*ret_many = true;
