@@ -82,7 +82,7 @@ void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size
 /* The same for an error, by its full name: for what follows, which also logs it (refusal.c). */
 void peer_answer_error(struct peer *peer, const char *name, json_t *parameters);
 
-/* An error of io.vfiocpr.Session. error: its name; number: an errno or 0. */
+/* An error of the interface of the call under way. error: its name; number: an errno or 0. */
 void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
 	G_GNUC_PRINTF(4, 5);
 

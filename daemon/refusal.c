@@ -12,7 +12,8 @@
 #include "daemon/session.h"
 #include "daemon/unit.h"
 
-#define SESSION_INTERFACE "io.vfiocpr.Session."
+#define OWN_INTERFACES	  "io.vfiocpr."
+#define SESSION_INTERFACE OWN_INTERFACES "Session."
 #define SERVICE_INTERFACE "org.varlink.service."
 
 /* The call's method without its interface; a message that is no call has none. */
@@ -21,6 +22,17 @@ static const char *method_of(const struct peer *peer)
 	const char *method = peer->call.method, *dot = method ? strrchr(method, '.') : NULL;
 
 	return dot ? dot + 1 : method ? method : "a message";
+}
+
+/* An error's full name: of the interface of the call under way, if that is one of ours. */
+static char *own_error(const struct peer *peer, const char *error)
+{
+	const char *method = peer->call.method;
+	int length = method ? method_of(peer) - method : 0;
+
+	if (!method || !g_str_has_prefix(method, OWN_INTERFACES))
+		return g_strconcat(SESSION_INTERFACE, error, NULL);
+	return g_strdup_printf("%.*s%s", length, method, error);
 }
 
 /* What a peer has written is cut: it may be a megabyte. */
@@ -44,7 +56,7 @@ static char *as_utf8(char *message)
 
 void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
 {
-	g_autofree char *name = g_strconcat(SESSION_INTERFACE, error, NULL);
+	g_autofree char *name = own_error(peer, error);
 	g_autofree char *message = NULL;
 	va_list arguments;
 
