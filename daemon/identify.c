@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "daemon/fdinfo.h"
 #include "daemon/kernel.h"
 
 #define MISC_MAJOR  10
@@ -91,25 +92,6 @@ static bool is_anon(const struct appearance *what, const char *link)
 {
 	/* A path starts with a slash, so no file can be named like an anonymous inode. */
 	return strcmp(what->link, link) == 0;
-}
-
-/* Reads a field of /proc/self/fdinfo, such as "vfio-device-syspath:"; false if it has none. */
-static bool fdinfo_field(int fd, const char *key, char *ret_value, size_t size)
-{
-	g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", fd);
-	g_autofree char *text = NULL;
-	const char *line;
-
-	if (!g_file_get_contents(path, &text, NULL, NULL))
-		return false;
-	line = strstr(text, key);
-	if (!line)
-		return false;
-	line += strlen(key);
-	line += strspn(line, " \t");
-	g_strlcpy(ret_value, line, size);
-	ret_value[strcspn(ret_value, "\n")] = '\0';
-	return true;
 }
 
 /* What it is instead, for the refusal. */
