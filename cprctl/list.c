@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * list: one line for each session. What an operator must not overlook, that the daemon's own death
- * would lose them all, goes to stderr beside the table.
+ * list: one line for each session. What an operator must not overlook, such as that the daemon's own
+ * death would lose them all, goes to stderr beside the table.
  */
 #include <stdio.h>
 
@@ -83,6 +83,22 @@ static void print_table(const struct ctl *ctl, const json_t *sessions)
 	columns_print(columns, ctl->legend, "");
 }
 
+/* A VM whose devices lost something: whoever starts it again will meet that. */
+static void warn_of_sessions(const json_t *sessions)
+{
+	json_t *session;
+	size_t i;
+
+	json_array_foreach(sessions, i, session)
+	{
+		const char *warning = output_string(session, "warning");
+
+		if (*warning)
+			ctl_error("warning: session %s: %s", output_string(session, "name"),
+				  warning);
+	}
+}
+
 static void warn_of_daemon(struct ctl *ctl)
 {
 	json_auto_t *status = NULL;
@@ -94,8 +110,6 @@ static void warn_of_daemon(struct ctl *ctl)
 	warning = output_string(status, "warning");
 	if (!json_is_false(json_object_get(status, "survivesRestart")) && !*warning)
 		return;
-	/* The table first, also where stdout and stderr are one file. */
-	fflush(stdout);
 	ctl_error("warning: %s", *warning ? warning
 					  : "the daemon's own death would lose all "
 					    "sessions: start it by systemd");
@@ -121,6 +135,9 @@ int list_run(struct ctl *ctl, int argc, char **argv)
 		return print_json(sessions) < 0 ? CTL_FAILURE : CTL_OK;
 
 	print_table(ctl, sessions);
+	/* The table first, also where stdout and stderr are one file. */
+	fflush(stdout);
+	warn_of_sessions(sessions);
 	warn_of_daemon(ctl);
 	return CTL_OK;
 }

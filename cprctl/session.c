@@ -40,6 +40,9 @@ json_t *session_json(const json_t *session)
 		json_object_set_new(told, "devices",
 				    session_hides_devices(session) ? json_null() : json_array());
 
+	if (!json_object_get(told, "warning"))
+		json_object_set_new(told, "warning", json_null());
+
 	/* sd-varlink and others leave a 0 out when it is the default. */
 	for (i = 0; i < G_N_ELEMENTS(integers); i++)
 		if (!json_is_integer(json_object_get(told, integers[i])))

@@ -205,6 +205,7 @@ static void print_session(const json_t *session)
 	g_autofree char *unit = output_escape(session_unit(session));
 	g_autofree char *addresses = session_devices_text(session, SIZE_MAX, ", ");
 	g_autofree char *devices = output_escape(addresses);
+	g_autofree char *warning = output_escape(output_string(session, "warning"));
 	int64_t pid = output_int(json_object_get(session, "holder"), "pid");
 
 	printf("%s (uid %" PRId64 ")\n", name, output_int(session, "uid"));
@@ -219,6 +220,8 @@ static void print_session(const json_t *session)
 	printf("      Held: %s\n", objects);
 	printf("  Mappings: %" PRId64 "\n", output_int(session, "mappings"));
 	printf("   Pending: %" PRId64 " interrupts\n", output_int(session, "pendingInterrupts"));
+	if (*warning)
+		printf("   Warning: %s\n", warning);
 }
 
 static void print_mappings(const struct ctl *ctl, const json_t *mappings)

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <poll.h>
+#include <string.h>
 
 #include "daemon/fdinfo.h"
 #include "daemon/session.h"
@@ -71,6 +72,35 @@ static json_t *devices_to_json(const struct session *session)
 	return json;
 }
 
+/* What the orphan work could not do: of the first address space by name; null: nothing. */
+static json_t *warning_to_json(const struct session *session)
+{
+	const struct space_status *first = NULL;
+	const char *first_name = NULL;
+	unsigned int others = 0;
+	GHashTableIter iter;
+	gpointer name, value;
+
+	g_hash_table_iter_init(&iter, session->spaces);
+	while (g_hash_table_iter_next(&iter, &name, &value)) {
+		const struct space_status *status = value;
+
+		if (!status->warning)
+			continue;
+		others += first != NULL;
+		if (first && strcmp(name, first_name) > 0)
+			continue;
+		first = status;
+		first_name = name;
+	}
+	if (!first)
+		return json_null();
+	if (others == 0)
+		return json_sprintf("address space %s: %s", first_name, first->warning);
+	return json_sprintf("address space %s: %s (%u more address space%s a warning)", first_name,
+			    first->warning, others, others == 1 ? " has" : "s have");
+}
+
 json_t *session_to_json(struct session *session)
 {
 	size_t counts[OBJECT_KINDS] = {0};
@@ -94,13 +124,26 @@ json_t *session_to_json(struct session *session)
 	if (session->holder.pid > 0)
 		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit",
 				   session->unit);
-	return json_pack("{s:s, s:I, s:s, s:o, s:s?, s:o, s:o, s:I, s:I, s:I}", "name",
+	return json_pack("{s:s, s:I, s:s, s:o, s:s?, s:o, s:o, s:I, s:I, s:I, s:o}", "name",
 			 session->name, "uid", (json_int_t)session->uid, "state",
 			 session_state_name(session_visible_state(session)), "holder", holder,
 			 "unit", session->unit, "devices", devices_to_json(session), "objects",
 			 objects, "mappings", (json_int_t)mappings, "pendingInterrupts",
 			 (json_int_t)pending, "ageUsec",
-			 (json_int_t)(g_get_monotonic_time() - session->since));
+			 (json_int_t)(g_get_monotonic_time() - session->since), "warning",
+			 warning_to_json(session));
+}
+
+/* CHANGE_PROCESS settles all IOAS at once, so what it found stands under the iommufd's name. */
+static const char *iommufd_name(const struct session *session)
+{
+	for (guint i = 0; i < session->objects.objects->len; i++) {
+		const struct object *object = g_ptr_array_index(session->objects.objects, i);
+
+		if (object->kind == OBJECT_IOMMUFD)
+			return object->name;
+	}
+	return "";
 }
 
 json_t *space_to_json(const struct session *session, const struct object *table)
@@ -108,8 +151,7 @@ json_t *space_to_json(const struct session *session, const struct object *table)
 	static const char *const vaddr_names[] = {"valid", "invalid", "unknown"};
 	bool is_iommufd = table->attributes.ioas_id >= 0;
 	const struct space_status *status = g_hash_table_lookup(
-		session->spaces,
-		is_iommufd ? "iommufd" : table->name); /* CHANGE_PROCESS settles all IOAS at once */
+		session->spaces, is_iommufd ? iommufd_name(session) : table->name);
 	enum space_vaddr vaddr = status				    ? status->vaddr
 				 : session->state == SESSION_ACTIVE ? SPACE_VALID
 								    : SPACE_UNKNOWN;

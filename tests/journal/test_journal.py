@@ -543,6 +543,22 @@ class Known(JournalTest):
         self.logged("session vm is orphaned: ")
         self.assertEqual(self.daemon.log().count("vfio-cprd: warning: session vm"), 9)
 
+    def test_what_the_kernel_refused_is_told_by_list_until_the_vm_is_back(self):
+        vm = self.vm()
+        self.held_by(vm, [("container", "b"), ("container", "a"), ("container", "c")])
+        self.assertIsNone(self.sessions()["vm"].get("warning"))
+        vm.kill()
+        self.logged("session vm is orphaned: ")
+        told = self.sessions()["vm"]["warning"]
+        self.assertRegex(told, "^address space a: the DMA addresses could not be invalidated: .*"
+                               r" \(2 more address spaces have a warning\)$")
+        self.restart()
+        self.assertEqual(self.sessions()["vm"]["warning"], told)
+        successor = self.claim("vm", 3)
+        self.assertEqual(self.sessions()["vm"]["warning"], told)
+        successor.call("Commit")
+        self.assertIsNone(self.sessions()["vm"].get("warning"))
+
     def test_a_device_is_one_however_its_address_is_written(self):
         vm = self.vm()
         self.held_by(vm, [("device", "0000:00:0A.0"), ("eventfd", "e")])

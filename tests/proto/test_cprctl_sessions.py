@@ -50,6 +50,17 @@ class Views(StubTest):
         self.assertEqual(told[0]["holder"], {"pid": 1, "unit": "a.service"})
         self.assertEqual(json.loads(ctl(stub, "-j", "show", "b").out)["session"], told[1])
 
+    def test_what_the_kernel_refused_is_told_below_the_table(self):
+        refused = "address space s0: the kernel invalidated nothing"
+        stub = self.stub(info("a", pid=1), info("b", state="orphaned", warning=refused))
+        run = ctl(stub, "list")
+        self.assertEqual(run.err, f"vfio-cprctl: warning: session b: {refused}\n")
+        self.assertNotIn("kernel", run.out)
+        told = json.loads(ctl(stub, "--json", "list").out)
+        self.assertEqual([one["warning"] for one in told], [None, refused])
+        self.assertIn(f"Warning: {refused}\n", ctl(stub, "show", "b").out)
+        self.assertNotIn("Warning", ctl(stub, "show", "a").out)
+
     def test_what_an_older_daemon_does_not_tell_is_not_taken_for_nothing(self):
         """What a daemon of before 0.2.0 does not tell is unknown, and not none."""
         stub = self.stub(info("a", pid=1, unit="a.service", devices=2), info("b", pid=2, devices=0))
