@@ -91,6 +91,7 @@ static void exchange_begin(struct session *session, struct journal *in, struct j
 {
 	struct exchange *exchange = g_new0(struct exchange, 1);
 
+	g_assert(!session->busy);
 	exchange->session = session;
 	exchange->in = in;
 	exchange->out = out;

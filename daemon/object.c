@@ -190,10 +190,20 @@ static void object_merge(struct object *to, struct object *from)
 	}
 }
 
+bool object_set_takes(const struct object_set *set, const struct object *object)
+{
+	const struct object *of_name = object_set_find(set, object->kind, object->name);
+	const struct object *of_id = object_set_find_id(set, object->id);
+
+	return (!of_name || of_name->id == object->id || object->kind == OBJECT_STATE) &&
+	       (!of_id || object_equal(of_id, object));
+}
+
 void object_set_add(struct object_set *set, struct object *object)
 {
 	struct object *held = object_set_find(set, object->kind, object->name);
 
+	g_assert(object_set_takes(set, object));
 	if (held && object->kind == OBJECT_STATE) {
 		object_set_remove(set, held);
 		object_free(held);

@@ -61,6 +61,12 @@ size_t object_set_total(const struct object_set *set);
  */
 char *object_set_conflict(const struct object_set *set, const struct object *object);
 
+/*
+ * Whether the set has no other object of that kind and name, or of that id. Without it no object can
+ * be added; object_set_conflict() looks at the descriptors as well, and explains.
+ */
+bool object_set_takes(const struct object_set *set, const struct object *object);
+
 /* Adds an object without conflict, which the set owns now: new, more of a run, or a state anew. */
 void object_set_add(struct object_set *set, struct object *object);
 

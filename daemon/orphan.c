@@ -49,6 +49,7 @@ void orphan_begin(struct session *session, pid_t pid)
 {
 	struct orphan_work *work = g_new(struct orphan_work, 1);
 
+	g_assert(!session->busy);
 	*work = (struct orphan_work){
 		.session = session,
 		.plan = settle_plan(session),

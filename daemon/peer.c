@@ -251,6 +251,7 @@ static bool begin_next_call(struct peer *peer)
 	char *text;
 	size_t size;
 
+	g_assert(!peer->call.method && peer->call.fds.n == 0);
 	if (frame_reader_take(&peer->reader, &text, &size, &peer->call.fds) <= 0)
 		return false;
 	count_unfinished(peer);

@@ -215,6 +215,11 @@ static char *replay_objects(struct replay *replay, struct object_set *staged, co
 		if (!object)
 			return g_strdup_printf("a record of objects is broken: %s: %s", parameter,
 					       message);
+		if (!object_set_takes(staged, object) ||
+		    !object_set_takes(&replay->objects, object)) {
+			object_free(object);
+			return g_strdup("a record of objects is broken: two have one name or id");
+		}
 		object_set_add(staged, object);
 	}
 	if (last)

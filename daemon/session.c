@@ -135,6 +135,8 @@ struct session *session_make(struct server *server, const char *name, uid_t uid,
 
 void session_free(struct session *session)
 {
+	/* An answer on its way that names its descriptors would send what others are given by now. */
+	g_assert(!session->peer || !session->peer->writer.fds);
 	if (session->peer)
 		session->peer->session = NULL;
 	holder_clear(&session->holder);

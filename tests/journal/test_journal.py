@@ -727,6 +727,20 @@ class Unreadable(JournalTest):
         batch = {"op": "objects", "objects": [item], "first": True, "last": True}
         self.plant(self.journal(self.opening(), (batch, eventfds(2))))
 
+    def batch(self, *objects):
+        """A record of these objects, an eventfd each."""
+        record = {"op": "objects", "objects": objects, "first": True, "last": True}
+        return record, eventfds(len(objects))
+
+    def test_a_journal_in_which_two_objects_have_one_id(self):
+        one, other = (describe("eventfd", name, 1, i) for i, name in enumerate("ef"))
+        self.plant(self.journal(self.opening(), self.batch(one, other), {"op": "complete"}))
+
+    def test_a_journal_in_which_a_later_object_has_an_earlier_ones_name(self):
+        one, other = (describe("eventfd", "e", id) for id in (1, 2))
+        records = self.batch(one), self.batch(other), {"op": "complete"}
+        self.plant(self.journal(self.opening(), *records))
+
     def test_a_receiving_end_alone_that_is_no_journal(self):
         receive, send = pair()
         append(send, b"?")
