@@ -3,6 +3,7 @@
 #ifndef DAEMON_CALL_H
 #define DAEMON_CALL_H
 
+#include <glib.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@ struct call {
 	char *method; /* NULL: none under way */
 	json_t *parameters;
 	struct fdlist fds; /* that came with it */
+	gint64 begun;	   /* CLOCK_MONOTONIC, microseconds */
 	bool more, oneway;
 	void (*then)(struct peer *peer); /* goes on with it, when what it waits for is done */
 	bool continues;			 /* answers are on their way, and there are more to come */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,7 +198,16 @@ static void answer(struct peer *peer, const char *error, json_t *parameters, con
 
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds)
 {
+	g_autofree char *method = g_steal_pointer(&peer->call.method);
+	gint64 begun = peer->call.begun;
+
+	peer_ref(peer);
 	answer(peer, NULL, parameters, fds, n_fds);
+	/* After the answer, which a VM may wait for. Calls that are refused: refusal.c. */
+	if (method && log_is_debugging())
+		log_debug(NULL, "process %d (uid %u): %s done in %" PRId64 " us", (int)peer->pid,
+			  peer->uid, method, g_get_monotonic_time() - begun);
+	peer_unref(peer);
 }
 
 void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds,
@@ -255,6 +265,7 @@ static bool begin_next_call(struct peer *peer)
 	if (frame_reader_take(&peer->reader, &text, &size, &peer->call.fds) <= 0)
 		return false;
 	count_unfinished(peer);
+	peer->call.begun = g_get_monotonic_time();
 	problem = call_parse(&peer->call, text, size);
 	free(text);
 	if (problem)

@@ -10,6 +10,7 @@
 #include "common/fd.h"
 #include "daemon/account.h"
 #include "daemon/journal.h"
+#include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/unit.h"
 
@@ -22,6 +23,9 @@ enum session_state session_visible_state(const struct session *session)
 
 void session_set_state(struct session *session, enum session_state state)
 {
+	if (log_is_debugging())
+		log_debug(session, "session %s was %s, and is %s", session->name,
+			  session_state_name(session->state), session_state_name(state));
 	session->state = state;
 	session->since = g_get_monotonic_time();
 }

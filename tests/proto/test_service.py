@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import unittest
@@ -203,7 +204,24 @@ class Service(DaemonTest):
 
 
 class Debugging(unittest.TestCase):
-    """With debug messages every refusal is in the log, whoever's error it is."""
+    """With debug messages every call is in the log, and every refusal, whoever's error it is."""
+
+    def test_each_call_that_is_done_is_logged_and_each_change_of_a_state(self):
+        daemon = Daemon(env={"G_MESSAGES_DEBUG": "vfio-cprd"})
+        self.addCleanup(daemon.kill)
+        process = f"process {os.getpid()} (uid {os.getuid()})"
+        with Client(daemon) as client:
+            client.attach("vm")
+            client.call("Fetch", {"cursor": 0})
+            client.call("Release")
+            client.call(SERVICE + "GetInfo")
+        log = daemon.log()
+        for method in ("Attach", "Fetch", "Release"):
+            pattern = re.escape(f"debug: {process}: {SESSION}{method} done in ") + r"\d+ us$"
+            self.assertEqual(len(re.findall(pattern, log, re.M)), 1, log)
+        self.assertIn(f"{SERVICE}GetInfo done in", log)
+        self.assertIn("debug: session vm was active, and is releasing\n", log)
+        self.assertNotIn("was refused", log)
 
     def test_each_refused_call_is_logged_with_its_method_and_reason(self):
         daemon = Daemon(env={"G_MESSAGES_DEBUG": "vfio-cprd"})
