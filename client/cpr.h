@@ -65,7 +65,7 @@ struct vfio_cpr_space {
 	uint32_t n_pending; /* its length */
 };
 
-struct event_source {
+struct monitor_link {
 	int epoll; /* -1: nobody asked */
 	int timer; /* retries while there is no connection */
 	struct connection *monitor;
@@ -96,7 +96,7 @@ struct vfio_cpr {
 	uint32_t last_id;
 
 	GHashTable *spaces, *devices, *memories; /* wrappers by name; they own them */
-	struct event_source events;
+	struct monitor_link events;
 };
 
 /* Leaves the sentence of a failure, and returns its errno. */

@@ -18,7 +18,7 @@
 
 void event_init(struct vfio_cpr *cpr)
 {
-	cpr->events = (struct event_source){.epoll = -1, .timer = -1};
+	cpr->events = (struct monitor_link){.epoll = -1, .timer = -1};
 }
 
 /* No epoll_ctl here: in a child it would act on the parent's epoll as well. */
@@ -29,7 +29,7 @@ void event_clear(struct vfio_cpr *cpr)
 	fd_close(&cpr->events.epoll);
 }
 
-static void timer_set(struct event_source *events, int msec)
+static void timer_set(struct monitor_link *events, int msec)
 {
 	struct itimerspec when = {
 		.it_value = {.tv_sec = msec / 1000, .tv_nsec = msec % 1000 * 1000000L},
@@ -39,7 +39,7 @@ static void timer_set(struct event_source *events, int msec)
 }
 
 /* Whether the timer ran out; it is stopped then. */
-static bool timer_expired(struct event_source *events)
+static bool timer_expired(struct monitor_link *events)
 {
 	uint64_t n;
 
@@ -48,7 +48,7 @@ static bool timer_expired(struct event_source *events)
 
 static void monitor_close(struct vfio_cpr *cpr)
 {
-	struct event_source *events = &cpr->events;
+	struct monitor_link *events = &cpr->events;
 
 	g_clear_pointer(&events->monitor, connection_close);
 	events->answered = false;
@@ -57,7 +57,7 @@ static void monitor_close(struct vfio_cpr *cpr)
 /* Starts to listen; the daemon's first answer tells that it is there. Retries if it is not. */
 static void monitor_open(struct vfio_cpr *cpr)
 {
-	struct event_source *events = &cpr->events;
+	struct monitor_link *events = &cpr->events;
 	struct epoll_event event = {.events = EPOLLIN};
 	int r;
 
@@ -91,7 +91,7 @@ void event_session_changed(struct vfio_cpr *cpr)
 
 int vfio_cpr_get_fd(struct vfio_cpr *cpr)
 {
-	struct event_source *events = &cpr->events;
+	struct monitor_link *events = &cpr->events;
 	struct epoll_event event = {.events = EPOLLIN};
 
 	if (!*cpr->own_process)
@@ -167,7 +167,7 @@ static bool session_is_back(struct vfio_cpr *cpr)
 /* One step while the connection is lost: the timer ran out, or the daemon said something. */
 static bool try_again(struct vfio_cpr *cpr)
 {
-	struct event_source *events = &cpr->events;
+	struct monitor_link *events = &cpr->events;
 	bool expired = timer_expired(events);
 
 	if (expired && !events->answered)
@@ -192,7 +192,7 @@ static bool try_again(struct vfio_cpr *cpr)
 
 int vfio_cpr_process(struct vfio_cpr *cpr, enum vfio_cpr_event *ret_event)
 {
-	struct event_source *events = &cpr->events;
+	struct monitor_link *events = &cpr->events;
 	enum vfio_cpr_event event = VFIO_CPR_EVENT_NONE;
 	int r;
 

@@ -24,8 +24,8 @@ char *keep_refusal(void)
 		"of vfio-cprd.service, or release a session");
 }
 
-/* One exchange with the fd store: a journal in, another out, and then descriptors closed. */
-struct exchange {
+/* One swap in the fd store: a journal in, another out, and then descriptors closed. */
+struct swap {
 	struct session *session;
 	struct journal *in, *out; /* NULL: none */
 	struct fdlist fds;
@@ -46,62 +46,62 @@ static int store(struct journal *journal)
 	return r == 0 ? record_complete(journal) : r;
 }
 
-static void exchange_in_thread(void *data)
+static void swap_in_thread(void *data)
 {
-	struct exchange *exchange = data;
+	struct swap *swap = data;
 
-	if (exchange->in)
-		exchange->result = store(exchange->in);
-	if (exchange->in && exchange->result < 0)
-		journal_unpark(exchange->in);
-	else if (exchange->out)
-		journal_unpark(exchange->out);
-	for (size_t i = 0; i < exchange->fds.n; i++)
-		kernel->close(exchange->fds.fds[i]);
-	exchange->fds.n = 0;
-	fdlist_clear(&exchange->fds);
+	if (swap->in)
+		swap->result = store(swap->in);
+	if (swap->in && swap->result < 0)
+		journal_unpark(swap->in);
+	else if (swap->out)
+		journal_unpark(swap->out);
+	for (size_t i = 0; i < swap->fds.n; i++)
+		kernel->close(swap->fds.fds[i]);
+	swap->fds.n = 0;
+	fdlist_clear(&swap->fds);
 }
 
-static void exchange_done(void *data)
+static void swap_done(void *data)
 {
-	struct exchange *exchange = data;
-	struct session *session = exchange->session;
+	struct swap *swap = data;
+	struct session *session = swap->session;
 
-	if (exchange->in && exchange->result < 0) {
+	if (swap->in && swap->result < 0) {
 		log_limited(session->uid, G_LOG_LEVEL_CRITICAL, session,
 			    "session %s: its journal could not be stored with systemd (%s): %s",
-			    session->name, g_strerror(-exchange->result),
-			    exchange->out ? "the old one stays"
-					  : "it would not survive the daemon's death");
-		session->kept = exchange->result;
-		journal_free(exchange->in);
+			    session->name, g_strerror(-swap->result),
+			    swap->out ? "the old one stays"
+				      : "it would not survive the daemon's death");
+		session->kept = swap->result;
+		journal_free(swap->in);
 		fdstore_give(JOURNAL_ENTRIES);
-	} else if (exchange->in || exchange->out) {
-		if (exchange->out)
+	} else if (swap->in || swap->out) {
+		if (swap->out)
 			fdstore_give(JOURNAL_ENTRIES);
-		journal_free(exchange->out);
-		session->journal = exchange->in;
+		journal_free(swap->out);
+		session->journal = swap->in;
 	}
-	exchange->done(session);
-	g_free(exchange);
+	swap->done(session);
+	g_free(swap);
 }
 
-static void exchange_begin(struct session *session, struct journal *in, struct journal *out,
-			   struct fdlist *fds, void (*done)(struct session *session))
+static void swap_begin(struct session *session, struct journal *in, struct journal *out,
+		       struct fdlist *fds, void (*done)(struct session *session))
 {
-	struct exchange *exchange = g_new0(struct exchange, 1);
+	struct swap *swap = g_new0(struct swap, 1);
 
 	g_assert(!session->busy);
-	exchange->session = session;
-	exchange->in = in;
-	exchange->out = out;
-	exchange->done = done;
+	swap->session = session;
+	swap->in = in;
+	swap->out = out;
+	swap->done = done;
 	if (fds)
-		fdlist_move(&exchange->fds, fds);
+		fdlist_move(&swap->fds, fds);
 	if (in)
 		fdstore_take(JOURNAL_ENTRIES);
 	session->busy = true;
-	worker_run(exchange_in_thread, exchange_done, exchange);
+	worker_run(swap_in_thread, swap_done, swap);
 }
 
 /* A journal with the whole session in it, not stored yet. */
@@ -150,7 +150,7 @@ void keep_begin(struct session *session)
 	if (r < 0)
 		complain(session, r);
 	else
-		exchange_begin(session, journal, NULL, NULL, session_set_idle);
+		swap_begin(session, journal, NULL, NULL, session_set_idle);
 }
 
 int keep_objects(struct session *session, const struct object_set *objects)
@@ -181,13 +181,13 @@ void keep_anew(struct session *session, struct fdlist *fds)
 
 	session->kept = fdstore_exists() ? r : 0;
 	if (r == 0) {
-		exchange_begin(session, journal, session->journal, fds, session_set_idle);
+		swap_begin(session, journal, session->journal, fds, session_set_idle);
 		return;
 	}
 	if (fdstore_exists())
 		complain(session, r);
 	/* The journal stays as it is, and the descriptors are closed all the same. */
-	exchange_begin(session, NULL, NULL, fds, session_set_idle);
+	swap_begin(session, NULL, NULL, fds, session_set_idle);
 }
 
 void keep_tidy(struct session *session)
@@ -203,7 +203,7 @@ void keep_tidy(struct session *session)
 
 void keep_end(struct session *session, struct fdlist *fds, void (*done)(struct session *session))
 {
-	exchange_begin(session, NULL, session->journal, fds, done);
+	swap_begin(session, NULL, session->journal, fds, done);
 }
 
 static void drop_in_thread(void *journal)

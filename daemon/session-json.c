@@ -153,7 +153,7 @@ json_t *space_to_json(const struct session *session, const struct object *table)
 	const struct space_status *status = g_hash_table_lookup(
 		session->spaces, is_iommufd ? iommufd_name(session) : table->name);
 	enum space_vaddr vaddr = status				    ? status->vaddr
-				 : session->state == SESSION_ACTIVE ? SPACE_VALID
+				 : session->state == SESSION_ACTIVE ? SPACE_OWNED
 								    : SPACE_UNKNOWN;
 	uint64_t mappings = 0, bytes = 0;
 	json_t *json;

@@ -53,7 +53,7 @@ static enum space_vaddr invalidate_each(int container, const struct table *table
 	else if (missing > 0)
 		*ret_warning =
 			g_strdup_printf("%u mappings of the table are not in the kernel", missing);
-	return failed > 0 ? SPACE_UNKNOWN : SPACE_INVALID;
+	return failed > 0 ? SPACE_UNKNOWN : SPACE_SETTLED;
 }
 
 enum space_vaddr space_invalidate(int container, const struct table *table, char **ret_warning)
@@ -89,7 +89,7 @@ enum space_vaddr space_invalidate(int container, const struct table *table, char
 					       " bytes mapped, the table has %" PRIu64
 					       ": mappings were made or ended without the library",
 					       done, sure);
-	return SPACE_INVALID;
+	return SPACE_SETTLED;
 }
 
 enum space_vaddr space_disown(int iommufd, char **ret_warning)
@@ -98,7 +98,7 @@ enum space_vaddr space_disown(int iommufd, char **ret_warning)
 
 	*ret_warning = NULL;
 	if (r == 0)
-		return SPACE_INVALID;
+		return SPACE_SETTLED;
 	if (r == -ENOMEM)
 		*ret_warning =
 			g_strdup("the daemon's RLIMIT_MEMLOCK is too small for the pinned memory: "

@@ -9,7 +9,12 @@
 
 #include "common/table.h"
 
-enum space_vaddr { SPACE_VALID, SPACE_INVALID, SPACE_UNKNOWN };
+/* Whose its DMA addresses are, by number in the journal. On the wire: valid, invalid, unknown. */
+enum space_vaddr {
+	SPACE_OWNED,   /* a process's */
+	SPACE_SETTLED, /* nobody's: a successor can give its own */
+	SPACE_UNKNOWN, /* the kernel refused, or was not asked */
+};
 
 /*
  * type1: invalidates the addresses of every mapping, so that a successor can give its own. First

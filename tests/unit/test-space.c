@@ -122,7 +122,7 @@ START_TEST(all_at_once_with_the_tables_size_is_no_warning)
 	in_kernel(0x200000, 0x1000, false);
 	in_table(0, 0x100000, TABLE_MAPPED);
 	in_table(0x200000, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 	ck_assert_int_eq(calls, 1);
 	ck_assert(all_invalid());
@@ -131,9 +131,9 @@ END_TEST
 
 START_TEST(an_empty_container_is_no_warning)
 {
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
-	ck_assert_int_eq(space_invalidate(CONTAINER, NULL, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, NULL, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 }
 END_TEST
@@ -157,7 +157,7 @@ START_TEST(a_mixed_state_is_invalidated_mapping_by_mapping)
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x1000, TABLE_MAPPED);
 	in_table(0x3000, 0x2000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 	ck_assert_int_eq(calls, 4);
 	ck_assert(all_invalid());
@@ -176,7 +176,7 @@ START_TEST(einval_with_an_empty_table_is_a_container_without_mappings)
 {
 	/* With no IOMMU set, the ioctl is EINVAL too. */
 	result_of_all = -EINVAL;
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 }
 END_TEST
@@ -186,7 +186,7 @@ START_TEST(a_mapping_of_the_table_that_the_kernel_lacks_is_told)
 	in_kernel(0, 0x1000, true);
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x8000, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_nonnull(strstr(warning, "1 mappings of the table are not in the kernel"));
 }
 END_TEST
@@ -225,7 +225,7 @@ START_TEST(a_size_that_is_not_the_tables_is_told)
 {
 	in_kernel(0, 0x3000, false);
 	in_table(0, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_nonnull(strstr(warning, "12288"));
 	ck_assert_ptr_nonnull(strstr(warning, "4096"));
 }
@@ -236,7 +236,7 @@ START_TEST(less_in_the_kernel_than_in_the_table_is_told)
 	in_kernel(0, 0x1000, false);
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_nonnull(warning);
 }
 END_TEST
@@ -248,7 +248,7 @@ START_TEST(changes_in_flight_may_be_there_or_not)
 	in_kernel(0, 0x1000, false);
 	if (_i & 1)
 		in_kernel(0x1000, 0x2000, false);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 }
 END_TEST
@@ -260,7 +260,7 @@ START_TEST(changes_in_flight_are_invalidated_one_by_one_too)
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x2000, TABLE_MAPPING);
 	in_table(0x8000, 0x1000, TABLE_MAPPING); /* never came to be: no warning */
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 	ck_assert(all_invalid());
 }
@@ -273,7 +273,7 @@ START_TEST(slots_that_cannot_be_mappings_never_reach_the_kernel)
 	in_table(0x1000, 0x1000, 77);
 	in_table(-UINT64_C(0x1000), 0x2000, TABLE_MAPPED);
 	result_of_all = -EINVAL;
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_INVALID);
+	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
 	ck_assert_int_eq(calls, 1);
 }
 END_TEST
@@ -283,7 +283,7 @@ static const struct {
 	enum space_vaddr vaddr;
 	const char *hint;
 } changes[] = {
-	{0, SPACE_INVALID, NULL},
+	{0, SPACE_SETTLED, NULL},
 	{-ENOMEM, SPACE_UNKNOWN, "LimitMEMLOCK"},
 	{-EINVAL, SPACE_UNKNOWN, "IOMMU_IOAS_MAP_FILE"},
 	{-ENOTTY, SPACE_UNKNOWN, "IOMMU_IOAS_CHANGE_PROCESS"},
