@@ -15,9 +15,9 @@ struct account {
 	uid_t uid;
 	unsigned int references;
 	unsigned int sessions, connections;
-	unsigned int closing; /* messages whose unwanted descriptors are being closed */
-	GQueue unclosed;      /* those of them that wait for a thread, see daemon/unwanted.c */
-	size_t descriptors;   /* held, staged or of a message not whole yet; gaps included */
+	unsigned int closing; /* messages whose unwanted descriptors are not closed yet */
+	GQueue unclosed;      /* lists of descriptors of such messages that no thread closes yet */
+	size_t descriptors;   /* held, staged or of a message not whole yet, with gaps in runs */
 	size_t bytes;	      /* of messages that are not whole yet */
 };
 

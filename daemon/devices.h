@@ -17,7 +17,10 @@ GHashTable *devices_new(void);
 /* The devices of the set, which go into the session, are its now. */
 void devices_take(struct server *server, struct session *session, const struct object_set *set);
 
-/* The session that has it (name: as object_spell() has it): holds it, or may not be done with closing it. NULL: none. */
+/*
+ * The session that has it: holds it, or may not be done with closing it; NULL: none. Here and below
+ * the name is as object_spell() has it.
+ */
 struct session *devices_holder(const struct server *server, const char *name);
 
 /* It is closed, and nobody's now; unless the session holds it again, or it is another's. */

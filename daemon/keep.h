@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Keeping a session over the daemon's own death: what changes goes into its journal, and the
- * journal into systemd's fd store. Without a store all of this is done at once, and keeps nothing.
+ * journal into systemd's fd store. Without a store nothing is kept, and every change counts as kept
+ * at once; what there is to close is closed by a worker all the same.
  */
 #ifndef DAEMON_KEEP_H
 #define DAEMON_KEEP_H
@@ -35,7 +36,7 @@ int keep_removal(struct session *session, enum object_kind kind, const char *nam
  */
 void keep_anew(struct session *session, struct fdlist *fds);
 
-/* The same if the journal has become crowded, or most of it is dead. */
+/* Writes the journal anew if it has become crowded, or if most of it is dead; else does nothing. */
 void keep_tidy(struct session *session);
 
 /* Drops the journal, closes fds (taken from the list), then done(session). Busy meanwhile. */

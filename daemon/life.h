@@ -42,7 +42,7 @@ void session_claim(struct session *session, struct peer *peer);
 /* The holder's process is back on another connection. */
 void session_resume(struct session *session, struct peer *peer);
 
-/* Whether it is active again, and after which death (as in session->died); else it has been all along. */
+/* true: it is active again, after that death (as in session->died); else it has been all along. */
 bool session_commit(struct session *session, gint64 *ret_died);
 
 /* Closes everything and, in the end, removes the session from the server and frees it. */

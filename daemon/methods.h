@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The methods of the interfaces: one function each, which checks the parameters, acts on a session
- * and answers (or waits for the session, and says what goes on then). All that a peer can cause is an answer.
+ * and answers (or waits for the session, and says what goes on then). All that a peer can cause is
+ * an answer.
  */
 #ifndef DAEMON_METHODS_H
 #define DAEMON_METHODS_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Objects that are held: descriptors, and what common/object.h says of them. One object may be a run of alike descriptors (the vectors of a device), so thousands of
- * them cost one name. A set of objects is what a session holds, and what a peer has staged.
+ * Objects that are held: descriptors, and what common/object.h says of them. One object may be a
+ * run of alike descriptors (the vectors of a device), so thousands of them cost one name. A set of
+ * objects is what a session holds, and what a peer has staged.
  */
 #ifndef DAEMON_OBJECT_H
 #define DAEMON_OBJECT_H
@@ -91,7 +92,7 @@ void object_take_all(struct object *object, struct fdlist *list);
 struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
 				char **ret_parameter, char **ret_message, bool *ret_refused);
 
-/* The same for a record of the daemon's own journal: what was checked once is not checked again. */
+/* Makes an object of a record in the daemon's own journal: what was checked is not checked again. */
 struct object *object_from_record(json_t *json, struct fdlist *fds, size_t *used,
 				  char **ret_parameter, char **ret_message);
 

@@ -79,7 +79,7 @@ void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_
 void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds,
 		     void (*then)(struct peer *peer));
 
-/* The same for an error, by its full name: for what follows, which also logs it (refusal.c). */
+/* Answers the call with an error, by its full name. For refusal.c, which logs it: call those below. */
 void peer_answer_error(struct peer *peer, const char *name, json_t *parameters);
 
 /* An error of the interface of the call under way. error: its name; number: an errno or 0. */

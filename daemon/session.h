@@ -41,7 +41,7 @@ struct session {
 	struct account *account; /* of that user */
 	enum session_state state;
 	gint64 since; /* CLOCK_MONOTONIC, microseconds */
-	gint64 died;  /* the same: when the VM lost its VMM; 0: it has one; SESSION_DIED_UNSEEN */
+	gint64 died; /* on that clock, when the VM lost its VMM; 0: it has one; SESSION_DIED_UNSEEN */
 	struct holder holder;
 	char *unit; /* the systemd unit of the holder, or of the last one; NULL: none, or not known */
 	struct peer *peer; /* the holder's connection; NULL: lost, or none */

@@ -15,7 +15,10 @@ int worker_start(struct event_base *base);
 /* Waits for all work but what may hang, and runs what is done. */
 void worker_drain(void);
 
-/* The same, and gives what may hang a moment; of the rest nothing is left. */
+/*
+ * Waits as worker_drain() does, then a moment for closes that may hang, and ends the threads' side.
+ * What hangs even then is left to the end of the process.
+ */
 void worker_stop(void);
 
 /* Runs work(data) in a thread, then done(data) in the loop. done may be NULL. */
@@ -24,13 +27,16 @@ void worker_run(void (*work)(void *data), void (*done)(void *data), void *data);
 /* Closes descriptors in a thread (they are copied, the array stays the caller's). */
 void worker_close(const int *fds, size_t n);
 
-/* For a struct fdlist: the same, in nobody's name. */
+/* What worker_close() does, with the parameters that struct fdlist wants; it counts for no user. */
 void worker_close_all(const int *fds, size_t n, void *unused);
 
-/* The same; done(data) runs in the loop once they are closed. */
+/* Closes descriptors in a thread, too; done(data) runs in the loop once they are closed. */
 void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data);
 
-/* The same, of descriptors whose close may never return: the daemon's end does not wait for it. */
+/*
+ * The same for descriptors whose close may never return, which is why the daemon's end does not wait
+ * for it.
+ */
 void worker_close_or_hang(const int *fds, size_t n, void (*done)(void *data), void *data);
 
 #endif
