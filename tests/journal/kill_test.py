@@ -6,7 +6,7 @@ die, claim and release; and checks that all that was acknowledged is there, each
     kill_test.py [--kills N] [--seconds S] [--seed N] [--workers N]
 
 Processes: this one is PID 1 (pid1.py) and kills. Each worker keeps a model of its sessions, with its
-own descriptors of all that it stored, and tells holder processes (client.py) what to do: the
+own descriptors of all that it stored, and tells holder processes (link.py) what to do: the
 daemon knows a holder by its pidfd, so holders are killed as processes. What a holder had under way
 when it was killed may have happened, or not, but never by half."""
 
@@ -23,8 +23,8 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import client
 import cpr
+import link
 import patience
 import pid1
 
@@ -113,7 +113,7 @@ class Session:
 
     def attach(self):
         """By a new process: makes it, or claims what the last one left."""
-        self.process = client.Process(self.worker.path)
+        self.process = link.Process(self.worker.path)
         (start, count, repeated), _ = self.ask("attach")
         may_be_new = self.may_be_gone or not self.objects or (self.other is not None and not self.other)
         may_be_old = self.objects or self.other
@@ -381,12 +381,12 @@ class Worker:
         if self.pid == 0:
             ours.close()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            client.die_with_parent()
+            link.die_with_parent()
             self.channel = theirs
             try:
                 self.run(seed)
             except BaseException:
-                client.send(theirs, ("failed", traceback.format_exc() + self.story()))
+                link.send(theirs, ("failed", traceback.format_exc() + self.story()))
             os._exit(0)
         theirs.close()
         self.channel = ours
@@ -405,7 +405,7 @@ class Worker:
         self.sessions = [Session(self, f"w{self.number}s{i}") for i in range(SESSIONS_PER_WORKER)]
         while True:
             if select.select([self.channel], [], [], 0)[0]:
-                request, _ = client.receive(self.channel)
+                request, _ = link.receive(self.channel)
                 if request is None:
                     break
                 if not self.obey(request):
@@ -438,7 +438,7 @@ class Worker:
             elif self.current.state != "none" and (self.current.other is not None or not self.current.objects):
                 # In doubt: only a claim can tell.
                 self.current.attach()
-        client.send(
+        link.send(
             self.channel,
             (
                 request,
@@ -451,7 +451,7 @@ class Worker:
             ),
         )
         if request != "end":
-            client.receive(self.channel)
+            link.receive(self.channel)
         return request != "end"
 
 
@@ -475,7 +475,7 @@ class Killer:
 
     def report(self, what, content):
         try:
-            client.send(self.channel, (what, content))
+            link.send(self.channel, (what, content))
         except ConnectionError:
             raise Failure("stopped") from None
 
@@ -484,7 +484,7 @@ class Killer:
             raise Failure("stopped")
         for worker in self.workers:
             if select.select([worker.channel], [], [], 0)[0]:
-                answer, _ = client.receive(worker.channel)
+                answer, _ = link.receive(worker.channel)
                 raise Failure(f"worker {worker.number}: {answer and answer[1]}")
 
     def round(self):
@@ -506,10 +506,10 @@ class Killer:
     def collect(self, request):
         """Every worker's answer. With the daemon dying meanwhile, if asked."""
         for worker in self.workers:
-            client.send(worker.channel, request)
+            link.send(worker.channel, request)
         sessions = {}
         for worker in self.workers:
-            answer, _ = client.receive(worker.channel)
+            answer, _ = link.receive(worker.channel)
             if answer is None or answer[0] != request:
                 raise Failure(f"worker {worker.number}: {answer and answer[1]}")
             sessions |= answer[1]
@@ -530,7 +530,7 @@ class Killer:
             os.truncate(self.pid1.log_path, 0)
         if request == "check":
             for worker in self.workers:
-                client.send(worker.channel, "go")
+                link.send(worker.channel, "go")
 
     def problem(self, sessions):
         with cpr.Client(self.pid1.path) as other:
@@ -617,7 +617,7 @@ def run(options, seed, channel):
             text += "\nthe daemon's log ends:\n" + killer.pid1.log()[-3000:]
             text += f"\nstored: {killer.pid1.names()}\n{killer.pid1.told}"
         with contextlib.suppress(ConnectionError):
-            client.send(channel, ("failed", text))
+            link.send(channel, ("failed", text))
     finally:
         if killer:
             killer.end()
@@ -633,7 +633,7 @@ def watch(instances, began):
         if limit.is_over():
             return None, "\n".join(["it hangs:", *patience.describe(patience.tree([os.getpid()]))])
         for channel in select.select(list(left), [], [], 1)[0]:
-            message, _ = client.receive(channel)
+            message, _ = link.receive(channel)
             if message is None or message[0] == "failed":
                 return None, message[1] if message else "a process of the test has ended"
             results[channel] = message[1]
