@@ -10,9 +10,9 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
-import cpr  # noqa: E402
+from daemon import BUILD, Daemon  # noqa: E402
 
-PROGRAMS = os.path.join(cpr.BUILD, "bench")
+PROGRAMS = os.path.join(BUILD, "bench")
 BLACKOUTS = 20
 
 
@@ -46,7 +46,7 @@ def show(backend, row, n, who, value):
 
 def main():
     backend, bdf = sys.argv[1], edu_device()
-    daemon = cpr.Daemon()
+    daemon = Daemon()
     for count, rounds in ((1, 15), (1000, 10), (65535, 3)):
         lines, settled = program(daemon, "vm", backend, bdf, count, rounds)
         for _, row, n, who, value in lines:

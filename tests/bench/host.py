@@ -14,10 +14,12 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 sys.path.insert(0, os.path.join(HERE, "..", "journal"))
-import cpr  # noqa: E402
+from client import Client  # noqa: E402
+from daemon import BUILD, Daemon  # noqa: E402
+from fds import MAX_FDS, describe  # noqa: E402
 import pid1  # noqa: E402
 
-PROGRAMS = os.path.join(cpr.BUILD, "bench")
+PROGRAMS = os.path.join(BUILD, "bench")
 IDLE_SECONDS = 10
 
 
@@ -65,12 +67,12 @@ class Sessions:
         self.where, self.prefix, self.clients = where, prefix, []
 
     def add(self, fds):
-        client = cpr.Client(self.where)
+        client = Client(self.where)
         client.attach(f"{self.prefix}{len(self.clients)}")
         made, objects, at = [os.eventfd(0) for _ in range(fds)], [], 0
-        for i in range(0, fds, cpr.MAX_FDS):
-            part = made[i : i + cpr.MAX_FDS]
-            objects = [cpr.describe("eventfd", "vectors", 1, first=i, count=len(part))]
+        for i in range(0, fds, MAX_FDS):
+            part = made[i : i + MAX_FDS]
+            objects = [describe("eventfd", "vectors", 1, first=i, count=len(part))]
             client.store(objects, part, continues=i + len(part) < fds)
         for fd in made:
             os.close(fd)
@@ -148,7 +150,7 @@ def hand_over(daemon):
 
 def growth():
     """With sessions, and with descriptors: memory, and what a claim costs beside them."""
-    with contextlib.closing(Stopping(cpr.Daemon())) as holder:
+    with contextlib.closing(Stopping(Daemon())) as holder:
         daemon = holder.daemon
         sessions = Sessions(daemon)
         report("memory-sessions", 0, "ours", memory(daemon.pid))
@@ -159,7 +161,7 @@ def growth():
             program("claim", daemon.path, 200, 64, row=("claim-among", n))
         idle(daemon)
         sessions.release()
-    with contextlib.closing(Stopping(cpr.Daemon())) as holder:
+    with contextlib.closing(Stopping(Daemon())) as holder:
         daemon = holder.daemon
         sessions = Sessions(daemon)
         for n in range(0, 16001, 2000):
@@ -180,13 +182,13 @@ class Stopping:
 def with_store(sessions):
     """A daemon with an fd store that has room for so many sessions."""
     # Whether two are one open file is not what is measured, and PID 1 is not python.
-    pid1.cpr.is_same_file = lambda a, b: False
+    pid1.is_same_file = lambda a, b: False
     return pid1.Pid1(maximum=4 * sessions + 64)
 
 
 def journal():
     manager = with_store(16)
-    daemon = cpr.Daemon()
+    daemon = Daemon()
     for rounds, n in ((20, 1), (20, 16), (10, 64), (4, 253)):
         program("journal", daemon.path, manager.path, rounds, n)
     daemon.stop()
@@ -202,7 +204,7 @@ def restart(n, fds, rounds=5):
     for _ in range(rounds):
         start = time.monotonic()
         manager.restart()
-        with cpr.Client(manager) as client:
+        with Client(manager) as client:
             status = client.call("Status")[0]
         report("restart-answer", n, "ours", (time.monotonic() - start) * 1e6)
         report("restart", n, "ours", manager.ready_after * 1e6)
@@ -221,10 +223,10 @@ def main():
         restart(int(sys.argv[2]), int(sys.argv[3]))
         return
     if sys.argv[1] == "claim":
-        with contextlib.closing(Stopping(cpr.Daemon())) as holder:
+        with contextlib.closing(Stopping(Daemon())) as holder:
             program("claim", holder.daemon.path, *sys.argv[2:])
         return
-    with contextlib.closing(Stopping(cpr.Daemon())) as holder:
+    with contextlib.closing(Stopping(Daemon())) as holder:
         program("mapping", 20, 65536)
         hand_over(holder.daemon)
     journal()

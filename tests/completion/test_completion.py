@@ -10,7 +10,8 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import cpr  # noqa: E402
+from daemon import BUILD, Daemon  # noqa: E402
+from holder import Holder  # noqa: E402
 import shells  # noqa: E402
 
 VERBS = ("list", "show", "monitor", "release", "check")
@@ -134,7 +135,7 @@ class Completion:
                                   ("--socket /x/y --json list", "--socket=/x/y --json list"))
 
     def test_every_option_of_help_is_offered(self):
-        program = os.path.join(cpr.BUILD, "vfio-cprctl")
+        program = os.path.join(BUILD, "vfio-cprctl")
         for verb in VERBS:
             text = subprocess.run([program, verb, "--help"], check=True, text=True,
                                   capture_output=True).stdout
@@ -169,14 +170,14 @@ class Completion:
         self.assertFalse(os.path.exists(self.path("run")))
 
     def test_the_sessions_of_a_daemon_are_completed(self):
-        daemon = cpr.Daemon()
+        daemon = Daemon()
         self.addCleanup(daemon.stop)
         for name in ("a:b:c", "a:b:d", "0000:3b:00.0"):
-            holder = cpr.Holder(daemon)
+            holder = Holder(daemon)
             self.addCleanup(holder.kill)
             holder.attach(name)
         os.remove(self.path("bin", "vfio-cprctl"))
-        os.symlink(os.path.join(cpr.BUILD, "vfio-cprctl"), self.path("bin", "vfio-cprctl"))
+        os.symlink(os.path.join(BUILD, "vfio-cprctl"), self.path("bin", "vfio-cprctl"))
         self.offers(f"--socket {daemon.path} show a:b:", "a:b:c", "a:b:d")
         self.offers(f"--socket {daemon.path} release 0000:3", "0000:3b:00.0")
 

@@ -22,8 +22,12 @@ import sys
 import time
 import traceback
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import cpr
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from client import Client, VarlinkError
+from daemon import DaemonFailure
+from fds import (
+    MAX_FDS, close, describe, eventfd, eventfds, is_same_file, is_tracked, memfd, state_memfd,
+)
 import link
 import patience
 import pid1
@@ -48,7 +52,7 @@ class Object:
         fields = dict(self.fields)
         if self.kind == "eventfd":
             fields |= {"first": first, "count": count}
-        return cpr.describe(self.kind, self.name, self.id, index, **fields)
+        return describe(self.kind, self.name, self.id, index, **fields)
 
     def key(self):
         return self.kind, self.name
@@ -135,8 +139,8 @@ class Session:
         keep = {fd for o in objects for fd in o.fds}
         for old in [*self.objects, *(self.other or [])]:
             for fd in old.fds if id(old) not in kept else ():
-                if fd not in keep and fd in cpr._tracked:
-                    cpr.close(fd)
+                if fd not in keep and is_tracked(fd):
+                    close(fd)
         self.objects, self.other, self.may_be_gone = objects, None, False
 
     def change(self, after, name, *arguments, fds=(), may_die=False, gone=False):
@@ -163,9 +167,9 @@ class Session:
         """A new object."""
         id, self.next_id = self.next_id, self.next_id + 1
         if self.random.random() < 0.25:
-            return Object(id, "memory", f"ram{id}", [cpr.memfd(4096)])
+            return Object(id, "memory", f"ram{id}", [memfd(4096)])
         n = self.random.choice((1, 1, 2, 3, 8))
-        fds = [cpr.eventfd(self.random.randrange(3)) for _ in range(n)]
+        fds = [eventfd(self.random.randrange(3)) for _ in range(n)]
         return Object(id, "eventfd", f"0000:0{id % 8}:00.0/{id}", fds, irqIndex=2, irqAction=0)
 
     def store(self, change, may_die=False, split=1):
@@ -174,11 +178,11 @@ class Session:
         for new, first in change:
             at = first
             while at < len(new.fds):
-                n = min(len(new.fds) - at, cpr.MAX_FDS - used)
+                n = min(len(new.fds) - at, MAX_FDS - used)
                 part.append(new.describe(used, at, n))
                 fds += new.fds[at : at + n]
                 used, at = used + n, at + n
-                if used == cpr.MAX_FDS or len(part) >= split > 1:
+                if used == MAX_FDS or len(part) >= split > 1:
                     messages.append((part, used))
                     part, used = [], 0
         if part or not messages:
@@ -194,7 +198,7 @@ class Session:
         change = [(self.make(), 0) for _ in range(self.random.randrange(3, 9))]
         if self.random.random() < 0.2:
             id, self.next_id = self.next_id, self.next_id + 1
-            fds = cpr.eventfds(self.random.randrange(100, 300))
+            fds = eventfds(self.random.randrange(100, 300))
             change.append((Object(id, "eventfd", f"many{id}", fds), 0))
         self.store(change, self.may_die(), split=2)
 
@@ -207,7 +211,7 @@ class Session:
         else:
             id, self.next_id = self.next_id, self.next_id + 1
         content = os.urandom(self.random.choice((1, 40, 3000)))
-        new = Object(id, "state", f"s{number}", [cpr.state_memfd(content)])
+        new = Object(id, "state", f"s{number}", [state_memfd(content)])
         self.store([(new, 0)], self.may_die())
 
     def do_extend(self):
@@ -216,7 +220,7 @@ class Session:
         if not runs:
             return self.do_store()
         old = self.random.choice(runs)
-        more = cpr.eventfds(self.random.randrange(1, 4))
+        more = eventfds(self.random.randrange(1, 4))
         new = Object(old.id, old.kind, old.name, old.fds + more, **old.fields)
         self.store([(new, len(old.fds))], self.may_die())
 
@@ -239,17 +243,17 @@ class Session:
         if not self.objects:
             return self.do_store()
         taken = self.random.choice(self.objects)
-        good, bad = self.make(), Object(taken.id, "eventfd", "another", [cpr.eventfd()])
+        good, bad = self.make(), Object(taken.id, "eventfd", "another", [eventfd()])
         messages = [([good.describe(0)], len(good.fds)), ([bad.describe(0)], 1)]
         try:
             self.ask("store", messages, fds=good.fds + bad.fds)
-        except cpr.VarlinkError as error:
+        except VarlinkError as error:
             if error.short != "AlreadyExists":
                 raise
         else:
             raise Failure(f"{self.name}: an id that is taken was given twice")
         for fd in good.fds + bad.fds:
-            cpr.close(fd)
+            close(fd)
 
     def do_commit(self):
         if self.ask("call", "Commit", {}, may_die=(may_die := self.may_die())) is not None:
@@ -275,10 +279,10 @@ class Session:
         repeated = False
         while True:
             try:
-                with cpr.Client(self.worker.path) as other:
+                with Client(self.worker.path) as other:
                     other.call("Release", {"name": self.name})
                 break
-            except cpr.VarlinkError as error:
+            except VarlinkError as error:
                 may_be_gone = self.may_be_gone or not self.objects or self.other == []
                 if error.short != "NoSuchSession" or not (repeated or may_be_gone):
                     raise
@@ -316,7 +320,7 @@ class Session:
         if at != len(fds):
             return f"{len(fds)} descriptors came for {at}"
         for number, (mine, theirs) in enumerate(zip((fd for o in objects for fd in o.fds), fds)):
-            if not cpr.is_same_file(mine, theirs):
+            if not is_same_file(mine, theirs):
                 return f"descriptor {number} is another open file"
         for item in items:
             held = next(o for o in objects if o.key() == (item["kind"], item["name"]))
@@ -521,7 +525,7 @@ class Killer:
         self.checks += 1
         self.pid1.wait_ready()
         sessions = self.collect(request)
-        problem = cpr.eventually(lambda: self.problem(sessions) is None, 10)
+        problem = patience.eventually(lambda: self.problem(sessions) is None, 10)
         if not problem:
             raise Failure(self.problem(sessions))
         if self.pid1.complaints():
@@ -533,7 +537,7 @@ class Killer:
                 link.send(worker.channel, "go")
 
     def problem(self, sessions):
-        with cpr.Client(self.pid1.path) as other:
+        with Client(self.pid1.path) as other:
             told = {name: s for (_, name), s in other.sessions().items()}
             status = other.call("Status")[0]
         if set(told) != set(sessions):
@@ -590,7 +594,7 @@ class Killer:
             raise Failure("\n".join(self.pid1.complaints()[:10]))
 
     def idle_at_end(self):
-        if not cpr.eventually(lambda: self.pid1.fds() <= self.idle):
+        if not patience.eventually(lambda: self.pid1.fds() <= self.idle):
             raise Failure(f"{self.pid1.fds()} descriptors are open, {self.idle} at the start")
 
     def end(self):
@@ -611,7 +615,7 @@ def run(options, seed, channel):
         killer = Killer(options, seed, channel)
         killer.run()
         killer.report("passed", killer.result())
-    except (Failure, cpr.DaemonFailure, cpr.VarlinkError, OSError) as failure:
+    except (Failure, DaemonFailure, VarlinkError, OSError) as failure:
         text = f"after {killer.kills if killer else 0} kills: {type(failure).__name__}: {failure}"
         if killer:
             text += "\nthe daemon's log ends:\n" + killer.pid1.log()[-3000:]

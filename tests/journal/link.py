@@ -17,7 +17,8 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-import cpr
+from client import Client, VarlinkError
+from fds import MAX_FDS, close_all, forget_all
 
 HEADER = struct.Struct("<II")
 
@@ -29,8 +30,8 @@ class Lost(Exception):
 def send(channel, item, fds=()):
     data = pickle.dumps(item)
     channel.sendall(HEADER.pack(len(data), len(fds)) + data)
-    for at in range(0, len(fds), cpr.MAX_FDS):
-        part = array.array("i", fds[at : at + cpr.MAX_FDS])
+    for at in range(0, len(fds), MAX_FDS):
+        part = array.array("i", fds[at : at + MAX_FDS])
         channel.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
 
 
@@ -51,7 +52,7 @@ def receive(channel):
         length, n_fds = HEADER.unpack(read(HEADER.size))
         item = pickle.loads(read(length))
         while len(fds) < n_fds:
-            data, got, _, _ = socket.recv_fds(channel, 1, cpr.MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            data, got, _, _ = socket.recv_fds(channel, 1, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
             if not data:
                 raise EOFError
             fds += got
@@ -80,7 +81,7 @@ class Link:
     def connect(self):
         while True:
             try:
-                client = cpr.Client(self.path)
+                client = Client(self.path)
             except (ConnectionRefusedError, BlockingIOError):
                 time.sleep(0.005)
                 continue
@@ -146,7 +147,7 @@ class Process:
         die_with_parent()
         os.dup2(channel, 3)
         os.closerange(4, 1 << 20)
-        cpr._tracked.clear()
+        forget_all()
         channel = socket.socket(fileno=3)
         links = {}
         while True:
@@ -157,7 +158,7 @@ class Process:
             link = links.setdefault(session, Link(path, session))
             try:
                 answer, back = getattr(self, "do_" + name)(link, fds, *arguments)
-            except (cpr.VarlinkError, Lost, OSError) as error:
+            except (VarlinkError, Lost, OSError) as error:
                 answer, back = error, []
             except Exception:
                 answer, back = AssertionError(traceback.format_exc()), []
@@ -165,7 +166,7 @@ class Process:
             link.counts = []
             if name == "release":
                 links.pop(session).close()
-            cpr.close_all()
+            close_all()
             for fd in fds:
                 os.close(fd)
 
@@ -194,7 +195,7 @@ class Process:
         def exchange(client):
             try:
                 client.call("Remove", {"kind": kind, "name": name})
-            except cpr.VarlinkError as error:
+            except VarlinkError as error:
                 return error
 
         error, repeated = link.run(exchange)

@@ -29,7 +29,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-import cpr
+from daemon import COMPLAINT, DAEMON, Daemon, DaemonFailure
+from fds import is_same_file
 import patience
 
 MESSAGE_MAX = 4096  # NOTIFY_BUFFER_MAX
@@ -59,15 +60,15 @@ class Stored:
 
 class Pid1:
     """Starts a daemon and keeps what it parks. A thread listens; kill(), stop() and start() may be
-    called at any time. Stands in for cpr.Daemon: path, pid, fds(), links(), log(), stopped()."""
+    called at any time. Stands in for Daemon: path, pid, fds(), links(), log(), stopped()."""
 
-    fds, links, stopped = cpr.Daemon.fds, cpr.Daemon.links, cpr.Daemon.stopped
+    fds, links, stopped = Daemon.fds, Daemon.links, Daemon.stopped
 
     def __init__(
         self, maximum=4096, told=None, command=None, env=None, nofile=None, started=True, thread=True
     ):
         self.maximum = maximum
-        self.command = command or [cpr.DAEMON]
+        self.command = command or [DAEMON]
         if nofile:
             self.command = [shutil.which("prlimit"), f"--nofile={nofile}", *self.command]
         self.directory = tempfile.mkdtemp(prefix="vfio-cprd-pid1-")
@@ -215,7 +216,7 @@ class Pid1:
             self.told["overflow"] += 1
             os.close(fd)
             return False
-        if any(cpr.is_same_file(s.fd, fd) for s in self.store):
+        if any(is_same_file(s.fd, fd) for s in self.store):
             self.told["duplicates"] += 1
             os.close(fd)
             return True
@@ -305,20 +306,20 @@ class Pid1:
             self.pidfd = os.pidfd_open(self.pid)
 
     def wait_ready(self):
-        limit = patience.Patience(60, cpr.TEST_PID)
+        limit = patience.Patience(60, patience.TEST_PID)
         while not self.ready.wait(0.2):
             if not self.is_alive() or limit.is_over():
                 what = "ended" if not self.is_alive() else "is not ready"
-                raise cpr.DaemonFailure(f"the daemon {what}:\n{self.log()[-20000:]}")
+                raise DaemonFailure(f"the daemon {what}:\n{self.log()[-20000:]}")
 
     def reap(self, lose=False):
         """Its exit status, once it has ended; negative: the signal."""
         if self.pidfd < 0:
             return None
-        limit = patience.Patience(60, cpr.TEST_PID)
+        limit = patience.Patience(60, patience.TEST_PID)
         while not select.select([self.pidfd], [], [], 1)[0]:
             if limit.is_over():
-                raise cpr.DaemonFailure("the daemon does not end:\n" + self.log()[-20000:])
+                raise DaemonFailure("the daemon does not end:\n" + self.log()[-20000:])
         with self.lock:
             self._drain(lose)
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -332,7 +333,7 @@ class Pid1:
             os.kill(self.pid, signal.SIGKILL)
             status = self.reap(lose=lose)
         if status != -signal.SIGKILL:
-            raise cpr.DaemonFailure(f"the daemon ended with {status}:\n{self.log()[-20000:]}")
+            raise DaemonFailure(f"the daemon ended with {status}:\n{self.log()[-20000:]}")
 
     def restart(self, lose=False):
         self.kill(lose)
@@ -345,11 +346,11 @@ class Pid1:
             os.kill(self.pid, signal.SIGTERM)
         status = self.reap()
         if status != 0:
-            raise cpr.DaemonFailure(f"the daemon ended with {status}:\n{self.log()[-20000:]}")
+            raise DaemonFailure(f"the daemon ended with {status}:\n{self.log()[-20000:]}")
 
     def complaints(self):
         """What a sanitizer or a broken rule has left in the log."""
-        marks = ("ERROR:", "runtime error:", cpr.COMPLAINT, "descriptors are open")
+        marks = ("ERROR:", "runtime error:", COMPLAINT, "descriptors are open")
         return [
             line
             for line in self.log().splitlines()
@@ -363,7 +364,7 @@ class Pid1:
                 self.terminate()
             bad = self.complaints()
             if bad:
-                raise cpr.DaemonFailure("\n".join(bad[:20]) + "\n" + self.log()[-20000:])
+                raise DaemonFailure("\n".join(bad[:20]) + "\n" + self.log()[-20000:])
         finally:
             self.close()
 
@@ -371,7 +372,7 @@ class Pid1:
         if self.ended:
             return
         if self.pidfd >= 0:
-            with contextlib.suppress(cpr.DaemonFailure):
+            with contextlib.suppress(DaemonFailure):
                 self.kill()
         self.ended = True
         os.eventfd_write(self.wake, 1)

@@ -16,16 +16,23 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import cpr
-from cpr import Closed, Daemon, DaemonTest, describe, eventfd, eventfds, eventually
+from client import SESSION, Client, Closed, VarlinkError
+from daemon import BUILD, DAEMON
+from daemontest import DaemonTest
+from fds import (
+    close, close_all, describe, eventfd, eventfds, fdinfo, is_same_file, make_table, memfd,
+    state_memfd, track,
+)
+from holder import NOBODY, Holder, unit
+from patience import eventually, is_asleep
 from pid1 import Pid1
 
 VM_UNIT = f"vfio-cpr-{os.getpid()}-vm.service"
 
-UNCAPABLE = [shutil.which("setpriv") or "", "--bounding-set=-all", "--inh-caps=-all", cpr.DAEMON]
+UNCAPABLE = [shutil.which("setpriv") or "", "--bounding-set=-all", "--inh-caps=-all", DAEMON]
 
 
-class VM(cpr.Holder):
+class VM(Holder):
     """A holder process; attach() is over a connection of its own each time."""
 
     current = None
@@ -52,7 +59,7 @@ class VM(cpr.Holder):
 def pair():
     """An empty journal of our own: its receiving and its sending end, tracked."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return [cpr.track(end.detach()) for end in ends]
+    return [track(end.detach()) for end in ends]
 
 
 def append(end, record, fds=()):
@@ -66,7 +73,7 @@ class JournalTest(DaemonTest):
     pid1_options = {}
 
     def setUp(self):
-        self.addCleanup(cpr.close_all)
+        self.addCleanup(close_all)
         self.daemon = Pid1(**self.pid1_options)
         self.addCleanup(self.end_daemon)
         self.status()
@@ -74,7 +81,7 @@ class JournalTest(DaemonTest):
         self.idle_fds = self.daemon.fds()
 
     def wait_until_asleep(self):
-        self.assertTrue(eventually(lambda: cpr.is_asleep(self.daemon.pid)))
+        self.assertTrue(eventually(lambda: is_asleep(self.daemon.pid)))
 
     def tearDown(self):
         """It has asked nothing of systemd that systemd would refuse."""
@@ -102,15 +109,15 @@ class JournalTest(DaemonTest):
         return vm
 
     def sessions(self):
-        with cpr.Client(self.daemon) as client:
+        with Client(self.daemon) as client:
             return {name: s for (_, name), s in client.sessions().items()}
 
     def status(self):
-        with cpr.Client(self.daemon) as client:
+        with Client(self.daemon) as client:
             return client.call("Status")[0]
 
     def release(self, name):
-        with cpr.Client(self.daemon) as client:
+        with Client(self.daemon) as client:
             client.call("Release", {"name": name})
 
     def assertHeld(self, vm, names, fds):
@@ -124,7 +131,7 @@ class JournalTest(DaemonTest):
         got = [fd for _, part in held for fd in part]
         self.assertSameFiles(fds, got)
         for fd in got:
-            cpr.close(fd)
+            close(fd)
         return [item for item, _ in held]
 
     def assertStored(self, sessions, more=()):
@@ -140,8 +147,8 @@ class JournalTest(DaemonTest):
 class Survival(JournalTest):
     def test_objects_of_every_kind_come_back_in_order_with_all_that_is_known_of_them(self):
         vm = self.vm("vm")
-        ram, state = cpr.memfd(8192), cpr.state_memfd(b"device state")
-        table = cpr.make_table([{"iova": 0x1000}], slots=4)
+        ram, state = memfd(8192), state_memfd(b"device state")
+        table = make_table([{"iova": 0x1000}], slots=4)
         vectors, more = eventfds(5), eventfds(2)
         vm.store(
             [
@@ -229,14 +236,14 @@ class Survival(JournalTest):
         self.assertEqual(os.eventfd_read(fd), 7)
 
     def test_a_session_is_its_users_still(self):
-        vm = VM(self.daemon, uid=cpr.NOBODY)
+        vm = VM(self.daemon, uid=NOBODY)
         self.addCleanup(vm.kill)
         vm.attach("vm")
         vm.store([describe("eventfd", "e", 1)], [eventfd()])
         self.restart()
         self.assertEqual(vm.attach("vm")["start"], "resumed")
-        with cpr.Client(self.daemon) as client:
-            self.assertEqual(list(client.sessions()), [(cpr.NOBODY, "vm")])
+        with Client(self.daemon) as client:
+            self.assertEqual(list(client.sessions()), [(NOBODY, "vm")])
 
     def test_what_was_acknowledged_needs_nothing_that_was_queued_for_systemd(self):
         vm = self.vm("vm")
@@ -259,7 +266,7 @@ class Survival(JournalTest):
         vm.store([describe("eventfd", "lost", 2)], lost[:1], continues=True)
         # The same in the journal: the first record of two.
         name = next(n for n in self.daemon.names() if n.endswith("-s"))
-        end = cpr.track(self.daemon.get(name))
+        end = track(self.daemon.get(name))
         record = describe("eventfd", "half", 3, count=1)
         self.daemon.kill()
         append(end, {"op": "objects", "objects": [record], "first": True, "last": False}, lost[1:])
@@ -317,7 +324,7 @@ class Survival(JournalTest):
         again, fresh = vm.connect(), self.client()
         vm.current = again
         vm.start("call", again, "Attach", {"name": "vm"})
-        fresh.send(cpr.SESSION + "Attach", {"name": "fresh"})
+        fresh.send(SESSION + "Attach", {"name": "fresh"})
         time.sleep(0.2)
         self.daemon.start()
         self.assertEqual(vm.finish()[0], {"start": "resumed", "objects": 1})
@@ -328,7 +335,7 @@ class Survival(JournalTest):
         vm = self.vm("vm")
         vm.store([describe("eventfd", "e", 1, count=20)], eventfds(20))
         self.restart()
-        with cpr.Client(self.daemon) as client:
+        with Client(self.daemon) as client:
             client.call("Status")
         self.wait_until_asleep()
         before = self.daemon.fds()
@@ -374,7 +381,7 @@ class Recovery(JournalTest):
         fds = eventfds(3)
         for i in range(3):
             vm.store([describe("eventfd", f"e{i}", i + 1)], fds[i : i + 1])
-        old = {name: cpr.track(self.daemon.get(name)) for name in self.daemon.names()}
+        old = {name: track(self.daemon.get(name)) for name in self.daemon.names()}
         vm.call("Remove", {"kind": "eventfd", "name": "e0"})
         if not eventually(lambda: not set(self.daemon.names()) & set(old), 2):
             self.skipTest("a removal does not write the journal anew")
@@ -384,7 +391,7 @@ class Recovery(JournalTest):
             vm.kill()
         for name, fd in old.items():
             self.daemon.put(fd, name)
-            cpr.close(fd)
+            close(fd)
         self.daemon.start()
         if holder_dies:
             vm = self.claim("vm", 2)
@@ -455,7 +462,7 @@ class Known(JournalTest):
 
     def test_the_unit_of_an_orphan_and_of_a_holder_is_known_after_a_restart(self):
         with contextlib.ExitStack() as stack:
-            add = stack.enter_context(cpr.unit(VM_UNIT))
+            add = stack.enter_context(unit(VM_UNIT))
             if not add:
                 self.skipTest("there is no cgroup2 in which this user may make groups")
             vms = {}
@@ -478,13 +485,13 @@ class Known(JournalTest):
 
     def test_a_holder_whose_unit_an_older_daemon_did_not_keep_is_looked_up(self):
         with contextlib.ExitStack() as stack:
-            add = stack.enter_context(cpr.unit(VM_UNIT))
+            add = stack.enter_context(unit(VM_UNIT))
             if not add:
                 self.skipTest("there is no cgroup2 in which this user may make groups")
             vm = self.vm()
             stack.callback(vm.kill)
             add(vm.pid)
-            pidfd = cpr.track(os.pidfd_open(vm.pid))
+            pidfd = track(os.pidfd_open(vm.pid))
             self.daemon.kill()
             event = describe("eventfd", "e", 1)
             planted(
@@ -499,7 +506,7 @@ class Known(JournalTest):
     def held_by(self, vm, objects, **state):
         """A daemon that finds the journal of an active session "vm" of that process. A journal is
         believed, so that an eventfd in it may be anything."""
-        pidfd = cpr.track(os.pidfd_open(vm.pid))
+        pidfd = track(os.pidfd_open(vm.pid))
         fds = eventfds(len(objects))
         objects = [
             describe(kind, name, i + 1, i, space="dma") for i, (kind, name) in enumerate(objects)
@@ -683,7 +690,7 @@ class Unreadable(JournalTest):
             self.restart()
         name = next(iter(shown))
         self.assertEqual(self.client().show(name)["session"]["state"], "unreadable")
-        with cpr.Client(self.daemon) as client, self.assertRaises(cpr.VarlinkError):
+        with Client(self.daemon) as client, self.assertRaises(VarlinkError):
             client.attach(name)
         self.release(name)
         self.assertStored(1)
@@ -747,7 +754,7 @@ class Unreadable(JournalTest):
         self.plant({"journal-1122334455667788-r": receive})
 
     def test_a_descriptor_that_is_no_socket(self):
-        self.plant({"something": cpr.memfd()})
+        self.plant({"something": memfd()})
 
     def test_a_descriptor_named_like_a_journal_that_is_no_socket(self):
         self.plant({"journal-1122334455667788-r": eventfd()})
@@ -755,7 +762,7 @@ class Unreadable(JournalTest):
     def test_a_socket_that_does_not_listen(self):
         a, b = socket.socketpair()
         self.addCleanup(b.close)
-        self.plant({"stream": cpr.track(a.detach())})
+        self.plant({"stream": track(a.detach())})
 
 
 class Growth(JournalTest):
@@ -764,10 +771,10 @@ class Growth(JournalTest):
         fd = eventfd()
         vm.store([describe("eventfd", "e", 1)], [fd])
         for i in range(3000):
-            state = cpr.state_memfd(b"state %d" % i)
+            state = state_memfd(b"state %d" % i)
             vm.store([describe("state", "s", 2)], [state])
             if i < 2999:
-                cpr.close(state)
+                close(state)
         self.assertStored(1)
         self.restart()
         self.resume(vm, "vm", 2)
@@ -820,11 +827,11 @@ class Growth(JournalTest):
         self.assertGreater(n, 1000)
         for at in range(0, n, 250):
             fds = eventfds(min(250, n - at))
-            ids += [cpr.fdinfo(fd, "eventfd-id") for fd in fds]
+            ids += [fdinfo(fd, "eventfd-id") for fd in fds]
             more = {"continues": True} if at % 5000 else {}
             vm.store([describe("eventfd", f"e{at}", at + 1, count=len(fds))], fds, **more)
             for fd in fds[1:]:
-                cpr.close(fd)
+                close(fd)
             sample[at] = fds[0]
         vm.store([])
         begun = time.monotonic()
@@ -835,11 +842,11 @@ class Growth(JournalTest):
         while cursor is not None:
             answer, fds = vm.call("Fetch", {"cursor": cursor})
             for fd in fds:
-                self.assertEqual(cpr.fdinfo(fd, "eventfd-id"), ids[found])
+                self.assertEqual(fdinfo(fd, "eventfd-id"), ids[found])
                 if found in sample:
-                    self.assertTrue(cpr.is_same_file(fd, sample[found]))
+                    self.assertTrue(is_same_file(fd, sample[found]))
                 found += 1
-                cpr.close(fd)
+                close(fd)
             cursor = answer.get("next")
         self.assertEqual(found, n)
         print(f"     {n} descriptors in one session (limit {limit}), back in {took * 1000:.0f} ms")
@@ -918,7 +925,7 @@ class LyingStore(JournalTest):
             acknowledged = None
             third.store([describe("eventfd", "e", 1)], [eventfd()])
             acknowledged = 1
-        except cpr.VarlinkError as error:
+        except VarlinkError as error:
             self.assertIn("systemd", error.parameters["message"])
         self.assertGreater(self.daemon.told["overflow"], 0)
         self.assertIsNotNone(acknowledged, "a session was acknowledged that is not kept")
@@ -984,7 +991,7 @@ class WithoutStore(DaemonTest):
 class OldSystemd(JournalTest):
     """systemd before 254: it does not tell of its store, and empties it when the service is stopped."""
 
-    pid1_options = {"told": False, "command": [cpr.DAEMON, "--fdstore-max=4096"]}
+    pid1_options = {"told": False, "command": [DAEMON, "--fdstore-max=4096"]}
 
     def test_an_old_systemd_keeps_all_over_a_restart_and_a_stop_is_warned_of(self):
         fd = eventfd()
@@ -998,7 +1005,7 @@ class OldSystemd(JournalTest):
         self.resume(vm, "vm", 1)
         self.assertHeld(vm, ["e"], [fd])
         listed = subprocess.run(
-            [os.path.join(cpr.BUILD, "vfio-cprctl"), "--socket", self.daemon.path, "list"],
+            [os.path.join(BUILD, "vfio-cprctl"), "--socket", self.daemon.path, "list"],
             capture_output=True,
             text=True,
         )

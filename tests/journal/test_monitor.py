@@ -9,8 +9,9 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import cpr
-from cpr import describe, eventfd
+from daemon import BUILD
+from fds import close_all, describe, eventfd
+from holder import Holder
 from pid1 import Pid1
 
 
@@ -18,7 +19,7 @@ class Monitor:
     """A running vfio-cprctl monitor --json."""
 
     def __init__(self, where, *words):
-        command = [os.path.join(cpr.BUILD, "vfio-cprctl"), "--socket", where.path, "monitor"]
+        command = [os.path.join(BUILD, "vfio-cprctl"), "--socket", where.path, "monitor"]
         self.process = subprocess.Popen(
             [*command, "--json", *words],
             stdin=subprocess.DEVNULL,
@@ -55,7 +56,7 @@ class Monitor:
 
 class MonitorTest(unittest.TestCase):
     def setUp(self):
-        self.addCleanup(cpr.close_all)
+        self.addCleanup(close_all)
         self.daemon = Pid1()
         self.addCleanup(self.daemon.stop)
 
@@ -65,7 +66,7 @@ class MonitorTest(unittest.TestCase):
         return monitor
 
     def vm(self, name):
-        holder = cpr.Holder(self.daemon)
+        holder = Holder(self.daemon)
         self.addCleanup(holder.kill)
         holder.attach(name)
         holder.store([describe("eventfd", "e", 1)], [eventfd()])

@@ -9,9 +9,9 @@ import tempfile
 import threading
 import unittest
 
-import cpr
+from daemon import BUILD
 
-CTL = os.path.join(cpr.BUILD, "vfio-cprctl")
+CTL = os.path.join(BUILD, "vfio-cprctl")
 OK, FAILURE, USAGE, NO_SESSION, NO_DAEMON = range(5)
 
 

@@ -29,6 +29,7 @@ PR_SET_CHILD_SUBREAPER = 36
 ENDLESS = os.environ.get("PATIENCE") == "endless"
 HERTZ = os.sysconf("SC_CLK_TCK")
 IS_STARVATION_KNOWN = os.path.exists("/proc/self/schedstat")
+TEST_PID = os.getpid()  # also in its children
 
 
 class Hang(Exception):
@@ -186,6 +187,29 @@ def warn_of_wall_time():
         print("patience.py: no /proc/PID/schedstat (CONFIG_SCHED_INFO): a busy host may look like "
               "a hang", file=sys.stderr, flush=True)
     _warned = True
+
+
+def eventually(condition, seconds=20):
+    """The first true value of condition(), or its last one once it had time enough to be true."""
+    limit, pause = Patience(seconds, TEST_PID), 0.0005
+    while True:
+        value = condition()
+        if value or limit.is_over():
+            return value
+        time.sleep(pause)
+        pause = min(pause * 2, 0.01)
+
+
+def is_asleep(pid):
+    """Whether all its threads sleep, and have slept since: it has done all that it was sent."""
+
+    def look():
+        paths = [f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task")]
+        stats = [stat_of(path) for path in paths]
+        return [stat and stat[0] for stat in stats], [read(p + "/schedstat") for p in paths]
+
+    before = look()
+    return set(before[0]) == {"S"} and look() == before
 
 
 class Watcher:

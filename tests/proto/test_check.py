@@ -8,8 +8,8 @@ import subprocess
 import tempfile
 import unittest
 
-import cpr
-from cpr import DaemonTest
+from daemon import BUILD
+from daemontest import DaemonTest
 
 SYSTEMCTL = """#!/bin/sh
 printf '%s\\n' "$@" >"$0.called"
@@ -41,7 +41,7 @@ class Check(DaemonTest):
         os.chmod(path, 0o755)
 
     def run_check(self, *words):
-        program = os.path.join(cpr.BUILD, "vfio-cprctl")
+        program = os.path.join(BUILD, "vfio-cprctl")
         env = {**os.environ, "PATH": self.bin + ":" + os.environ["PATH"]}
         return subprocess.run([program, "--socket", self.daemon.path, "--json", "check", *words],
                               env=env, text=True, capture_output=True)

@@ -8,9 +8,11 @@ import sys
 import tempfile
 import unittest
 
-import cpr
-from cpr import BUILD, NOBODY, DaemonTest, describe
 from ctl import CTL, FAILURE, NO_DAEMON, NO_SESSION, OK, USAGE, Done, ctl
+from daemon import BUILD, DAEMON
+from daemontest import DaemonTest
+from fds import describe, eventfd
+from holder import NOBODY
 
 EDU = os.path.join(BUILD, "edu")
 DEFAULT = "/run/vfio-cprd/io.vfiocpr"
@@ -173,7 +175,7 @@ class Statuses(DaemonTest):
         """A holder with a session that holds something."""
         holder = self.holder(uid)
         holder.attach(name)
-        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        holder.store([describe("eventfd", "e", 1)], [eventfd()])
         return holder
 
     def test_no_such_session_is_3_and_no_daemon_4(self):
@@ -234,7 +236,7 @@ class Monitoring(DaemonTest):
         os.unlink(path)
         self.daemon.kill()
         os.mkdir(os.path.dirname(path), 0o755)
-        second = subprocess.Popen([cpr.DAEMON, "--socket", path], stderr=subprocess.DEVNULL)
+        second = subprocess.Popen([DAEMON, "--socket", path], stderr=subprocess.DEVNULL)
         self.addCleanup(second.kill)
         self.daemon = None
         self.assertIn("vfio-cprd is back", monitor.stderr.readline())

@@ -7,9 +7,10 @@ import re
 import signal
 import subprocess
 
-import cpr
-from cpr import NOBODY, DaemonTest, describe
 from ctl import BDF, CTL, FAILURE, NO_DAEMON, NO_SESSION, OK, USAGE, StubTest, ctl, info
+from daemontest import DaemonTest
+from fds import describe, eventfd
+from holder import NOBODY
 
 
 class Views(StubTest):
@@ -250,7 +251,7 @@ class ReleasingForReal(DaemonTest):
     def test_when_dead_releases_an_orphan_and_keeps_what_lives(self):
         holder = self.holder()
         holder.attach("vm")
-        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        holder.store([describe("eventfd", "e", 1)], [eventfd()])
         run = ctl(self.daemon, "release", "--when-dead", "vm")
         self.assertEqual(run.status, OK, run)
         self.assertIn(f"held by process {holder.pid}", run.err)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The daemon as a process: options, sockets, systemd, and its end."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -8,10 +9,15 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
-import cpr
-from cpr import DAEMON, SERVICE, SESSION, Client, Daemon, DaemonTest, describe, eventually
+from client import SERVICE, SESSION, Client, encode
+from daemon import BUILD, DAEMON, ROOT, Daemon
+from daemontest import DaemonTest
+from fds import close, close_all, describe, eventfd, eventfds, memfd
+from holder import Holder
+from patience import eventually
 
 ENV = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}
 
@@ -24,7 +30,7 @@ def run(*arguments, **options):
 
 class Options(unittest.TestCase):
     def setUp(self):
-        self.addCleanup(cpr.close_all)
+        self.addCleanup(close_all)
         self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
         self.addCleanup(shutil.rmtree, self.directory)
         self.path = os.path.join(self.directory, "socket")
@@ -44,7 +50,7 @@ class Options(unittest.TestCase):
 
     def test_version_is_that_of_the_source(self):
         done = run("--version")
-        with open(os.path.join(cpr.ROOT, "include", "vfio-cpr.h")) as header:
+        with open(os.path.join(ROOT, "include", "vfio-cpr.h")) as header:
             version = re.search(r'VFIO_CPR_VERSION\s+"([0-9.]+)"', header.read()).group(1)
         self.assertEqual((done.returncode, done.stdout), (0, f"vfio-cprd {version}\n"))
 
@@ -87,7 +93,7 @@ class Options(unittest.TestCase):
             stranger.listen()
             stranger.setblocking(False)
             done = subprocess.run(
-                [os.path.join(cpr.BUILD, "vfio-cprctl"), "--socket", "", "list"],
+                [os.path.join(BUILD, "vfio-cprctl"), "--socket", "", "list"],
                 capture_output=True,
                 text=True,
             )
@@ -218,7 +224,7 @@ class Systemd(unittest.TestCase):
     """As systemd starts it: with its sockets, and a socket to tell how it is."""
 
     def setUp(self):
-        self.addCleanup(cpr.close_all)
+        self.addCleanup(close_all)
         self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
         self.addCleanup(shutil.rmtree, self.directory)
         self.path = os.path.join(self.directory, "socket")
@@ -257,12 +263,12 @@ class Systemd(unittest.TestCase):
         self.assertEqual(self.told("STATUS="), "STATUS=0 sessions, 0 orphaned, 0 descriptors held")
         client.attach("vm")
         self.assertEqual(self.told("STATUS="), "STATUS=1 sessions, 0 orphaned, 0 descriptors held")
-        client.store([describe("eventfd", "e", 1, count=7)], cpr.eventfds(7))
+        client.store([describe("eventfd", "e", 1, count=7)], eventfds(7))
         self.assertEqual(self.told("STATUS="), "STATUS=1 sessions, 0 orphaned, 7 descriptors held")
-        holder = cpr.Holder(self.path)
+        holder = Holder(self.path)
         self.addCleanup(holder.kill)
         holder.attach("other")
-        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        holder.store([describe("eventfd", "e", 1)], [eventfd()])
         holder.kill()
         while self.told("STATUS=") != "STATUS=2 sessions, 1 orphaned, 8 descriptors held":
             pass
@@ -310,8 +316,8 @@ class End(DaemonTest):
     def big_memory(self):
         """Memory whose last close takes a while."""
         size = 128 << 20
-        fd = cpr.memfd(size)
-        with cpr.contextlib.suppress(OSError):
+        fd = memfd(size)
+        with contextlib.suppress(OSError):
             os.posix_fallocate(fd, 0, size)
         return fd
 
@@ -320,7 +326,7 @@ class End(DaemonTest):
         client.attach("vm")
         memory = self.big_memory()
         client.store([describe("memory", "ram", 1)], [memory])
-        cpr.close(memory)
+        close(memory)
         client.send(SESSION + "Release")
         client.wait_until_received()
         self.terminate()
@@ -333,7 +339,7 @@ class End(DaemonTest):
     def test_an_answer_half_out_is_finished_before_the_end(self):
         client = self.client()
         client.socket.setblocking(False)
-        call = cpr.encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
+        call = encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
         try:
             while True:
                 client.socket.send(call)
@@ -355,7 +361,7 @@ class End(DaemonTest):
     def test_a_client_that_never_reads_does_not_keep_it_from_ending(self):
         client = self.client()
         client.socket.setblocking(False)
-        call = cpr.encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
+        call = encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
         try:
             while True:
                 client.socket.send(call)
@@ -368,7 +374,7 @@ class End(DaemonTest):
         client.attach("vm")
         memory = self.big_memory()
         client.store([describe("memory", "ram", 1)], [memory])
-        cpr.close(memory)
+        close(memory)
         client.send(SESSION + "Release", oneway=True)
         client.wait_until_received()
         self.assertNotIn(GAVE_UP, self.log_at_end())
@@ -379,7 +385,7 @@ class End(DaemonTest):
             holder.attach("vm")
             memory = self.big_memory()
             holder.store([describe("memory", "ram", 1)], [memory])
-            cpr.close(memory)
+            close(memory)
             with self.daemon.stopped():
                 holder.kill()
                 self.terminate()
@@ -392,7 +398,7 @@ class End(DaemonTest):
                 client.attach("vm")
                 memory = self.big_memory()
                 client.store([describe("memory", "ram", 1)], [memory])
-                cpr.close(memory)
+                close(memory)
                 client.send(SESSION + "Release", oneway=True)
                 client.wait_until_received()
             self.end_daemon()
@@ -403,10 +409,10 @@ class End(DaemonTest):
         holder.attach("vm")
         memory = self.big_memory()
         holder.store([describe("memory", "ram", 1)], [memory])
-        cpr.close(memory)
+        close(memory)
         with self.daemon.stopped():
             holder.start("call", 0, "Remove", {"kind": "memory", "name": "ram"})
-            cpr.time.sleep(0.05)
+            time.sleep(0.05)
             holder.kill()
             self.terminate()
         self.end_daemon()
@@ -415,8 +421,8 @@ class End(DaemonTest):
         clients = [self.client() for _ in range(50)]
         for i, client in enumerate(clients):
             client.attach(f"s{i}")
-            client.store([describe("eventfd", "e", 1, count=50)], cpr.eventfds(50))
-            client.store([describe("eventfd", "f", 2)], [cpr.eventfd()], continues=True)
+            client.store([describe("eventfd", "e", 1, count=50)], eventfds(50))
+            client.store([describe("eventfd", "f", 2)], [eventfd()], continues=True)
         monitor = self.client()
         next(monitor.call_more("Monitor"))
         self.end_daemon()
@@ -441,7 +447,7 @@ class End(DaemonTest):
     def test_what_would_be_lost_is_said_at_the_end(self):
         client = self.client()
         client.attach("vm")
-        client.store([describe("eventfd", "e", 1, count=3)], cpr.eventfds(3))
+        client.store([describe("eventfd", "e", 1, count=3)], eventfds(3))
         self.terminate()
         self.assertTrue(
             eventually(lambda: "ends with the daemon: 1 session, 3 descriptors;" in self.daemon.log())

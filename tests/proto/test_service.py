@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import unittest
 
-from cpr import ROOT, SERVICE, SESSION, Client, Daemon, DaemonTest, VarlinkError, encode, eventfd
+from client import SERVICE, SESSION, Client, VarlinkError, encode
+from daemon import ROOT, Daemon
+from daemontest import DaemonTest
+from fds import eventfd
 
 INTERFACES = ("org.varlink.service", "io.vfiocpr.Session")
 

@@ -2,13 +2,19 @@
 """The life of a session: who may have it, when it passes on, and what an onlooker sees of it."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import time
 
-import cpr
-from cpr import Client, Closed, DaemonTest, Holder, VarlinkError, describe, eventually
+from client import Client, Closed, VarlinkError
+from daemontest import DaemonTest
+from fds import (
+    FREE, UNMAPPING, close, describe, eventfd, eventfds, make_table, memfd, state_memfd, track,
+)
+from holder import unit
+from patience import eventually, is_asleep
 
 ONE, OTHER = (f"vfio-cpr-{os.getpid()}-{name}.service" for name in ("one", "other"))
 
@@ -27,7 +33,7 @@ class Session(DaemonTest):
 
     def orphan(self, name="vm", kind="eventfd", fds=None):
         """A session whose holder was killed; its descriptors."""
-        fds = fds or [cpr.eventfd()]
+        fds = fds or [eventfd()]
         holder = self.holder()
         holder.attach(name)
         holder.store([describe(kind, "e", 1, count=len(fds))], fds)
@@ -49,8 +55,8 @@ class Session(DaemonTest):
             return (session["holder"] or {}).get("unit"), session["unit"]
 
         with contextlib.ExitStack() as stack:
-            one = stack.enter_context(cpr.unit(ONE))
-            other = stack.enter_context(cpr.unit(OTHER))
+            one = stack.enter_context(unit(ONE))
+            other = stack.enter_context(unit(OTHER))
             if not one or not other:
                 self.skipTest("there is no cgroup2 in which this user may make groups")
             first, second, third = self.holder(), self.holder(), self.holder()
@@ -58,7 +64,7 @@ class Session(DaemonTest):
             one(first.pid)
             other(second.pid)
             first.attach("vm")
-            first.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+            first.store([describe("eventfd", "e", 1)], [eventfd()])
             self.assertEqual(units(), (ONE,) * 2)
             first.kill()
             self.assertEqual(units(), (None, ONE))
@@ -75,7 +81,7 @@ class Session(DaemonTest):
     def test_a_session_without_devices_says_that_it_has_none(self):
         client = self.client()
         client.attach("vm")
-        client.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        client.store([describe("eventfd", "e", 1)], [eventfd()])
         self.assertEqual(client.sessions()[(UID, "vm")]["devices"], [])
         self.assertEqual(client.show("vm")["session"]["devices"], [])
 
@@ -107,10 +113,10 @@ class Session(DaemonTest):
         first.attach("vm")
         with self.refused("Busy"):
             second.attach("vm")
-        first.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        first.store([describe("eventfd", "e", 1)], [eventfd()])
 
     def test_a_living_holder_that_lost_its_connection_resumes(self):
-        fd = cpr.eventfd()
+        fd = eventfd()
         first = self.client()
         first.attach("vm")
         first.store([describe("eventfd", "e", 1)], [fd])
@@ -127,15 +133,15 @@ class Session(DaemonTest):
         client = self.client()
         client.attach("vm")
         client.close()
-        self.assertTrue(eventually(lambda: cpr.is_asleep(self.daemon.pid)))
+        self.assertTrue(eventually(lambda: is_asleep(self.daemon.pid)))
         self.assertEqual(self.state(), "active")
 
     def test_a_killed_holders_session_is_claimed_whole_by_another_process(self):
         """kill -9, claim, restore, commit: every descriptor is the same open file, in order."""
         holder = self.holder()
         holder.attach("vm")
-        run_a, run_b = cpr.eventfds(5), cpr.eventfds(3)
-        memory, state, table = cpr.memfd(8192), cpr.state_memfd(b"hello"), cpr.make_table()
+        run_a, run_b = eventfds(5), eventfds(3)
+        memory, state, table = memfd(8192), state_memfd(b"hello"), make_table()
         objects = [
             describe("memory", "ram", 7, 0),
             describe("eventfd", "msix", 3, 1, count=5, irqIndex=2, irqAction=0, device="0000:01:00.0"),
@@ -229,7 +235,7 @@ class Session(DaemonTest):
     def test_a_child_that_keeps_the_socket_does_not_hide_the_death(self):
         holder = self.holder()
         holder.attach("vm")
-        fd = cpr.eventfd()
+        fd = eventfd()
         holder.store([describe("eventfd", "e", 1)], [fd])
         child = holder.fork()
         self.addCleanup(os.kill, child, signal.SIGKILL)
@@ -243,7 +249,7 @@ class Session(DaemonTest):
         """In a process of its own, which is killed when it says that it is ready."""
         client = Client(self.daemon)
         client.attach("vm")
-        client.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        client.store([describe("eventfd", "e", 1)], [eventfd()])
         if os.fork() == 0:
             os.read(go, 1)
             try:
@@ -324,7 +330,7 @@ class Session(DaemonTest):
     def test_release_closes_everything_and_ends_the_session(self):
         client, other = self.client(), self.client()
         client.attach("vm")
-        client.store([describe("eventfd", "e", 1, count=10)], cpr.eventfds(10))
+        client.store([describe("eventfd", "e", 1, count=10)], eventfds(10))
         self.assertEqual(client.call("Release")[0], {})
         self.assertEqual(client.sessions(), {})
         with self.refused("NotHolder"):
@@ -337,7 +343,7 @@ class Session(DaemonTest):
         self.orphan("orphan")
         holder = self.holder()
         holder.attach("held")
-        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        holder.store([describe("eventfd", "e", 1)], [eventfd()])
         client = self.client()
         for name in ("orphan", "held"):
             self.assertEqual(client.call("Release", {"name": name})[0], {})
@@ -351,7 +357,7 @@ class Session(DaemonTest):
     def test_release_when_dead_leaves_a_living_holder_alone(self):
         holder = self.holder()
         holder.attach("vm")
-        holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        holder.store([describe("eventfd", "e", 1)], [eventfd()])
         empty = self.holder()
         empty.attach("empty")
         client = self.client()
@@ -405,7 +411,7 @@ class Session(DaemonTest):
 
     def test_two_releases_of_one_session_are_both_answered(self):
         clients = [self.client() for _ in range(4)]
-        self.orphan(fds=cpr.eventfds(200))
+        self.orphan(fds=eventfds(200))
         with self.daemon.stopped():
             for client in clients:
                 client.send("io.vfiocpr.Session.Release", {"name": "vm"})
@@ -421,10 +427,10 @@ class Session(DaemonTest):
 
     def test_attach_during_a_release_gets_a_new_session(self):
         first, second = self.client(), self.client()
-        memory = cpr.memfd(64 << 20)
+        memory = memfd(64 << 20)
         os.pwrite(memory, b"x" * (64 << 20), 0)  # takes its time to be freed
         self.orphan("vm", "memory", [memory])
-        cpr.close(memory)
+        close(memory)
         with self.daemon.stopped():
             first.send("io.vfiocpr.Session.Release", {"name": "vm"})
             second.send("io.vfiocpr.Session.Attach", {"name": "vm"})
@@ -437,7 +443,7 @@ class Session(DaemonTest):
     def test_a_holder_that_dies_during_its_release_leaves_nothing(self):
         holder = self.holder()
         holder.attach("vm")
-        holder.store([describe("eventfd", "e", 1, count=200)], cpr.eventfds(200))
+        holder.store([describe("eventfd", "e", 1, count=200)], eventfds(200))
         with self.daemon.stopped():
             holder.start("call", 0, "Release", {})
             time.sleep(0.05)
@@ -451,7 +457,7 @@ class Session(DaemonTest):
     def test_remove_closes_one_object_and_no_other(self):
         client = self.client()
         client.attach("vm")
-        fds = cpr.eventfds(3)
+        fds = eventfds(3)
         client.store([describe("eventfd", f"e{i}", i + 1, i) for i in range(3)], fds)
         before = self.daemon.fds()
         self.assertEqual(client.call("Remove", {"kind": "eventfd", "name": "e1"})[0], {})
@@ -463,12 +469,12 @@ class Session(DaemonTest):
             with self.refused("NoSuchObject"):
                 client.call("Remove", {"kind": kind, "name": name})
         # Its name and id are free again.
-        client.store([describe("memory", "e1", 2)], [cpr.memfd()])
+        client.store([describe("memory", "e1", 2)], [memfd()])
 
     def test_a_connection_lost_during_a_remove_does_no_harm(self):
         holder = self.holder()
         holder.attach("vm")
-        holder.store([describe("eventfd", "e", 1, 0), describe("eventfd", "f", 2, 1)], cpr.eventfds(2))
+        holder.store([describe("eventfd", "e", 1, 0), describe("eventfd", "f", 2, 1)], eventfds(2))
         with self.daemon.stopped():
             holder.start("send", 0, "io.vfiocpr.Session.Remove", {"kind": "eventfd", "name": "e"})
             holder.finish()
@@ -483,7 +489,7 @@ class View(DaemonTest):
     def test_interrupts_that_wait_are_counted_and_not_consumed(self):
         holder = self.holder()
         holder.attach("vm")
-        fds = cpr.eventfds(20)
+        fds = eventfds(20)
         holder.store([describe("eventfd", "msix", 1, count=20)], fds)
         client = self.client()
         self.assertEqual(client.show("vm")["pending"], [])
@@ -507,7 +513,7 @@ class View(DaemonTest):
     def test_a_full_eventfd_is_told_as_the_largest_number(self):
         client = self.client()
         client.attach("vm")
-        fds = cpr.eventfds(2)
+        fds = eventfds(2)
         client.store([describe("eventfd", "e", 1, count=2)], fds)
         for fd in fds:
             os.eventfd_write(fd, 2**64 - 2)
@@ -515,25 +521,25 @@ class View(DaemonTest):
         self.assertEqual(client.sessions()[(UID, "vm")]["pendingInterrupts"], 2**63 - 1)
 
     def test_the_daemon_leaves_the_flags_of_an_eventfd_alone(self):
-        fd = cpr.track(os.eventfd(0, 0))
-        flags = cpr.fcntl.fcntl(fd, cpr.fcntl.F_GETFL)
+        fd = track(os.eventfd(0, 0))
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         client = self.client()
         client.attach("vm")
         client.store([describe("eventfd", "e", 1)], [fd])
         client.show("vm")
         client.fetch_all()
-        self.assertEqual(cpr.fcntl.fcntl(fd, cpr.fcntl.F_GETFL), flags)
+        self.assertEqual(fcntl.fcntl(fd, fcntl.F_GETFL), flags)
 
     def test_show_and_status_tell_what_is_held_at_each_step(self):
         holder = self.holder()
         client = self.client()
         holder.attach("vm")
-        table = cpr.make_table(
+        table = make_table(
             [
                 {"iova": 0x1000, "size": 0x2000, "object": 2},
                 {"iova": 0x100000, "size": 0x1000, "offset": 0x3000, "object": 99, "prot": 1},
-                {"state": cpr.FREE},
-                {"iova": 0x200000, "size": 0x1000, "object": 2, "state": cpr.UNMAPPING, "prot": 2},
+                {"state": FREE},
+                {"iova": 0x200000, "size": 0x1000, "object": 2, "state": UNMAPPING, "prot": 2},
             ],
             slots=16,
         )
@@ -543,7 +549,7 @@ class View(DaemonTest):
                 describe("memory", "ram", 2, 1),
                 describe("eventfd", "e", 3, 2, first=2, count=2),
             ],
-            [table, cpr.memfd(4096), *cpr.eventfds(2)],
+            [table, memfd(4096), *eventfds(2)],
         )
         for state in ("active", "orphaned", "restoring", "active"):
             if state == "orphaned":
@@ -615,7 +621,7 @@ class View(DaemonTest):
         client = self.client()
         client.attach("vm")
         entries = [{"iova": i * 8192, "object": 1} for i in range(2500)]
-        client.store([describe("table", "s0", 1)], [cpr.make_table(entries, slots=4000)])
+        client.store([describe("table", "s0", 1)], [make_table(entries, slots=4000)])
         seen, cursor, parts = [], None, 0
         while parts == 0 or cursor is not None:
             answer = client.call("Mappings", {"name": "vm", "space": "s0", "cursor": cursor})[0]
@@ -645,7 +651,7 @@ class View(DaemonTest):
         self.assertEqual(next_of(one), [])
         a, b, client = self.holder(), self.holder(), self.client()
         a.attach("vm")
-        a.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        a.store([describe("eventfd", "e", 1)], [eventfd()])
         a.kill()
         client.show("vm")
         b.attach("vm")
@@ -678,8 +684,8 @@ class View(DaemonTest):
             (b'{"method":"org.varlink.service.GetInfo"}\0', ()),
             (b"garbage\0", ()),
             (b"half", ()),
-            (b"x\0", [cpr.eventfd()]),
-            (b"x\0", cpr.eventfds(253)),
+            (b"x\0", [eventfd()]),
+            (b"x\0", eventfds(253)),
         ):
             client = self.client()
             next(client.call_more("Monitor"))

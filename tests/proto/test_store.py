@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Storing: what is taken, what is refused, and that a refusal loses and leaks nothing."""
 
+import array
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import socket
 import tempfile
 
-import cpr
-from cpr import SESSION, Client, DaemonTest, describe
+from client import SESSION, Client, Closed, VarlinkError, encode
+from daemontest import DaemonTest
+from fds import (
+    HEADER, SEALS_STATE, TABLE_MAGIC, close_all_but, describe, eventfd, eventfds, make_table,
+    memfd, state_memfd, track,
+)
+from patience import eventually
 
 KINDS = ("container", "group", "device", "iommufd", "memory", "eventfd", "table", "state")
 
@@ -19,7 +26,7 @@ class StoreTest(DaemonTest):
 
     def setUp(self):
         super().setUp()
-        self.kept = cpr.eventfd()
+        self.kept = eventfd()
         self.vm = self.client()
         self.vm.attach("vm")
         self.vm.store([describe("eventfd", "kept", 1000)], [self.kept])
@@ -36,7 +43,7 @@ class StoreTest(DaemonTest):
 class Store(StoreTest):
     def test_up_to_253_descriptors_come_in_one_message(self):
         for n in (1, 252, 253):
-            fds = cpr.eventfds(n)
+            fds = eventfds(n)
             self.vm.store([describe("eventfd", f"run{n}", n, count=n)], fds)
             held = self.vm.fetch_all()
             back = [fd for o, item in held for fd in item if o["name"] == f"run{n}"]
@@ -45,13 +52,13 @@ class Store(StoreTest):
         self.assertIntact()
 
     def test_the_kernel_lets_no_more_than_253_into_a_message(self):
-        fds = cpr.eventfds(254)
+        fds = eventfds(254)
         for control in ([fds], [fds[:253], fds[253:]]):
             with self.assertRaises(OSError) as caught:
                 self.vm.socket.sendmsg(
                     [b"x"],
                     [
-                        (socket.SOL_SOCKET, socket.SCM_RIGHTS, cpr.array.array("i", part))
+                        (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", part))
                         for part in control
                     ],
                 )
@@ -59,12 +66,12 @@ class Store(StoreTest):
         self.assertIntact()
 
     def test_descriptors_in_two_control_messages_are_one_list(self):
-        fds = cpr.eventfds(5)
-        message = cpr.encode(SESSION + "Store", {"objects": [describe("eventfd", "e", 1, count=5)]})
+        fds = eventfds(5)
+        message = encode(SESSION + "Store", {"objects": [describe("eventfd", "e", 1, count=5)]})
         self.vm.socket.sendmsg(
             [message],
             [
-                (socket.SOL_SOCKET, socket.SCM_RIGHTS, cpr.array.array("i", part))
+                (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", part))
                 for part in (fds[:2], fds[2:])
             ],
         )
@@ -72,14 +79,14 @@ class Store(StoreTest):
         self.assertSameFiles(self.vm.fetch_all()[1][1], fds)
 
     def test_253_objects_come_in_one_message(self):
-        fds = cpr.eventfds(253)
+        fds = eventfds(253)
         self.vm.store([describe("eventfd", f"e{i}", i + 1, i) for i in range(253)], fds)
         held = self.vm.fetch_all()[1:]
         self.assertEqual([o["name"] for o, _ in held], [f"e{i}" for i in range(253)])
         self.assertSameFiles([item[0] for _, item in held], fds)
 
     def test_2048_vectors_come_in_batches_and_go_back_in_order(self):
-        fds = cpr.eventfds(2048)
+        fds = eventfds(2048)
         for first in range(0, 2048, 253):
             part = fds[first : first + 253]
             item = describe("eventfd", "msix", 1, first=first, count=len(part), irqIndex=2)
@@ -94,15 +101,15 @@ class Store(StoreTest):
         self.assertSameFiles([fd for o, i in held if o["name"] == "msix" for fd in i], fds)
 
     def test_a_batch_takes_effect_only_when_finished(self):
-        self.vm.store([describe("eventfd", "a", 1)], [cpr.eventfd()], continues=True)
-        self.vm.store([describe("eventfd", "b", 2)], [cpr.eventfd()], continues=True)
+        self.vm.store([describe("eventfd", "a", 1)], [eventfd()], continues=True)
+        self.vm.store([describe("eventfd", "b", 2)], [eventfd()], continues=True)
         self.assertEqual(len(self.vm.show("vm")["objects"]), 1)
         self.assertEqual(len(self.vm.fetch_all()), 1)
         self.vm.store([])
         self.assertEqual([o["name"] for o, _ in self.vm.fetch_all()], ["kept", "a", "b"])
 
     def test_an_unfinished_batch_goes_with_its_connection(self):
-        self.vm.store([describe("eventfd", "a", 1, count=253)], cpr.eventfds(253), continues=True)
+        self.vm.store([describe("eventfd", "a", 1, count=253)], eventfds(253), continues=True)
         self.vm.close()
         self.vm = self.client()
         self.assertEqual(self.vm.attach("vm"), {"start": "resumed", "objects": 1})
@@ -113,8 +120,8 @@ class Store(StoreTest):
     def test_an_unfinished_batch_goes_with_its_process(self):
         holder = self.holder()
         holder.attach("other")
-        holder.store([describe("eventfd", "a", 1)], [cpr.eventfd()])
-        holder.store([describe("eventfd", "b", 2, count=9)], cpr.eventfds(9), continues=True)
+        holder.store([describe("eventfd", "a", 1)], [eventfd()])
+        holder.store([describe("eventfd", "b", 2, count=9)], eventfds(9), continues=True)
         holder.kill()
         self.assertEqual([o["name"] for o in self.vm.show("other")["objects"]], ["a"])
         self.vm.call("Release", {"name": "other"})
@@ -123,20 +130,20 @@ class Store(StoreTest):
     def test_a_batch_with_one_bad_message_is_dropped_whole(self):
         for bad in (
             ([describe("eventfd", "c", 3)], []),
-            ([describe("memory", "c", 3)], [cpr.eventfd()]),
-            ([describe("eventfd", "c", 2)], [cpr.eventfd()]),
-            ({}, [cpr.eventfd()]),
+            ([describe("memory", "c", 3)], [eventfd()]),
+            ([describe("eventfd", "c", 2)], [eventfd()]),
+            ({}, [eventfd()]),
             ("x", []),
         ):
-            self.vm.store([describe("eventfd", "b", 2)], [cpr.eventfd()], continues=True)
-            with self.assertRaises(cpr.VarlinkError):
+            self.vm.store([describe("eventfd", "b", 2)], [eventfd()], continues=True)
+            with self.assertRaises(VarlinkError):
                 self.vm.store(*bad)
             self.vm.store([])
             self.assertIntact()
 
     def test_storing_the_same_again_is_success_and_changes_nothing(self):
-        fds = cpr.eventfds(4)
-        memory, table = cpr.memfd(), cpr.make_table()
+        fds = eventfds(4)
+        memory, table = memfd(), make_table()
         objects = [
             describe("eventfd", "e", 1, 0, count=4),
             describe("memory", "ram", 2, 4),
@@ -147,42 +154,42 @@ class Store(StoreTest):
         self.vm.store(objects, [*fds, memory, table])
         self.vm.store([describe("eventfd", "e", 1, first=1, count=2)], fds[1:3])
         self.vm.store(objects, [os.dup(fd) for fd in fds] + [memory, table])
-        self.assertTrue(cpr.eventually(lambda: self.daemon.fds() == before))
+        self.assertTrue(eventually(lambda: self.daemon.fds() == before))
         held = self.vm.fetch_all()
         self.assertSameFiles([fd for _, i in held[1:] for fd in i], [*fds, memory, table])
 
     def test_another_file_under_a_held_name_already_exists(self):
-        memory, other = cpr.memfd(), cpr.memfd()
+        memory, other = memfd(), memfd()
         self.vm.store([describe("memory", "ram", 2)], [memory])
         # A second open description of the same memory is another file too.
-        again = cpr.track(os.open(f"/proc/self/fd/{memory}", os.O_RDWR | os.O_CLOEXEC))
+        again = track(os.open(f"/proc/self/fd/{memory}", os.O_RDWR | os.O_CLOEXEC))
         for fd in (other, again):
             with self.refused("AlreadyExists", "ram"):
                 self.vm.store([describe("memory", "ram", 2)], [fd])
         with self.refused("AlreadyExists"):
-            self.vm.store([describe("eventfd", "kept", 1000)], [cpr.eventfd()])
+            self.vm.store([describe("eventfd", "kept", 1000)], [eventfd()])
         with self.refused("AlreadyExists"):
             both = [describe("eventfd", "twice", 5, 0), describe("eventfd", "twice", 5, 1)]
-            self.vm.store(both, cpr.eventfds(2))
+            self.vm.store(both, eventfds(2))
         self.assertSameFiles(self.vm.fetch_all()[1][1], [memory])
         self.vm.call("Remove", {"kind": "memory", "name": "ram"})
         self.assertIntact()
 
     def test_ids_are_unique_and_stay_with_their_object(self):
         with self.refused("AlreadyExists", "1000"):
-            self.vm.store([describe("memory", "ram", 1000)], [cpr.memfd()])
+            self.vm.store([describe("memory", "ram", 1000)], [memfd()])
         with self.refused("AlreadyExists"):
             self.vm.store([describe("eventfd", "kept", 999)], [self.kept])
         with self.refused("AlreadyExists"):
             both = [describe("memory", "a", 5, 0), describe("memory", "b", 5, 1)]
-            self.vm.store(both, [cpr.memfd(), cpr.memfd()])
+            self.vm.store(both, [memfd(), memfd()])
         self.assertIntact()
         # A name is unique for its kind only.
-        self.vm.store([describe("memory", "kept", 5)], [cpr.memfd()])
+        self.vm.store([describe("memory", "kept", 5)], [memfd()])
         self.assertEqual(len(self.vm.fetch_all()), 2)
 
     def test_the_descriptors_must_be_exactly_those_named(self):
-        two = cpr.eventfds(2)
+        two = eventfds(2)
         e = lambda *a, **k: describe("eventfd", *a, **k)
         for objects, fds in (
             ([e("a", 1, 0)], []),
@@ -226,24 +233,24 @@ class Store(StoreTest):
             with self.subTest(first=first, count=count):
                 with self.refused("InvalidParameter"):
                     self.vm.store(
-                        [describe("eventfd", "a", 1, first=first, count=count)], [cpr.eventfd()]
+                        [describe("eventfd", "a", 1, first=first, count=count)], [eventfd()]
                     )
                 with self.refused("InvalidParameter"):
                     self.vm.store(
-                        [describe("eventfd", "a", 1, 1, first=first, count=count)], cpr.eventfds(2)
+                        [describe("eventfd", "a", 1, 1, first=first, count=count)], eventfds(2)
                     )
         self.assertIntact()
 
     def test_only_eventfds_come_in_runs(self):
         for fields in ({"count": 2}, {"first": 1, "count": 2}):
             with self.refused("InvalidParameter"):
-                self.vm.store([describe("memory", "m", 1, **fields)], [cpr.memfd(), cpr.memfd()])
+                self.vm.store([describe("memory", "m", 1, **fields)], [memfd(), memfd()])
         with self.refused("InvalidParameter"):
-            self.vm.store([describe("state", "m", 1, first=1)], [cpr.state_memfd()])
+            self.vm.store([describe("state", "m", 1, first=1)], [state_memfd()])
         self.assertIntact()
 
     def test_gaps_can_be_filled_later_and_come_back_as_gaps(self):
-        a, b, c = cpr.eventfds(2), cpr.eventfds(1), cpr.eventfds(2)
+        a, b, c = eventfds(2), eventfds(1), eventfds(2)
         self.vm.store([describe("eventfd", "v", 1, first=7, count=2)], a)
         self.vm.store([describe("eventfd", "v", 1, first=3)], b)
         held = self.vm.fetch_all()[1:]
@@ -283,43 +290,43 @@ class Store(StoreTest):
         ):
             with self.subTest(**change):
                 with self.refused("InvalidParameter"):
-                    self.vm.store([{**good, **change}], [cpr.eventfd()])
+                    self.vm.store([{**good, **change}], [eventfd()])
         for objects in ([1], ["x"], [[good]], [None], good, 7, None):
             with self.subTest(objects=objects):
                 with self.refused("InvalidParameter"):
-                    self.vm.store(objects, [cpr.eventfd()])
+                    self.vm.store(objects, [eventfd()])
         self.assertIntact()
 
     def test_names_may_be_any_printable_text(self):
         for i, name in enumerate(("x" * 255, "Gerät 7 – 日本", '"\\/', " ", "%s%n", "../../etc")):
-            self.vm.store([describe("eventfd", name, i + 1)], [cpr.eventfd()])
+            self.vm.store([describe("eventfd", name, i + 1)], [eventfd()])
             self.assertEqual(self.vm.fetch_all()[-1][0]["name"], name)
             self.vm.call("Remove", {"kind": "eventfd", "name": name})
         self.assertIntact()
 
     def test_a_state_is_replaced_by_the_next_of_its_name(self):
-        self.vm.store([describe("state", "pci", 1)], [cpr.state_memfd(b"old")])
+        self.vm.store([describe("state", "pci", 1)], [state_memfd(b"old")])
         before = self.daemon.fds()
-        new = cpr.state_memfd(b"newer")
+        new = state_memfd(b"newer")
         self.vm.store([describe("state", "pci", 1)], [new])
         (_, (_, fds)) = held = self.vm.fetch_all()
         self.assertEqual(held[1][0]["size"], 5)
         self.assertEqual(os.pread(fds[0], 99, 0), b"newer")
         self.assertSameFiles(fds, [new])
-        self.assertTrue(cpr.eventually(lambda: self.daemon.fds() == before))
+        self.assertTrue(eventually(lambda: self.daemon.fds() == before))
         # Under another id too, if that is free; and within a batch.
-        self.vm.store([describe("state", "pci", 2)], [cpr.state_memfd(b"third")])
-        self.vm.store([describe("state", "pci", 2)], [cpr.state_memfd(b"4th")], continues=True)
-        self.vm.store([describe("state", "pci", 2)], [cpr.state_memfd(b"fifth!")])
+        self.vm.store([describe("state", "pci", 2)], [state_memfd(b"third")])
+        self.vm.store([describe("state", "pci", 2)], [state_memfd(b"4th")], continues=True)
+        self.vm.store([describe("state", "pci", 2)], [state_memfd(b"fifth!")])
         ((_, _), (item, (fd,))) = self.vm.fetch_all()
         self.assertEqual((item["id"], os.pread(fd, 99, 0)), (2, b"fifth!"))
         with self.refused("AlreadyExists"):
-            self.vm.store([describe("state", "pci", 1000)], [cpr.state_memfd(b"x")])
+            self.vm.store([describe("state", "pci", 1000)], [state_memfd(b"x")])
         self.vm.call("Remove", {"kind": "state", "name": "pci"})
         self.assertIntact()
 
     def test_memory_is_sealed_against_shrinking(self):
-        memory = cpr.memfd(8192)
+        memory = memfd(8192)
         self.vm.store([describe("memory", "ram", 1)], [memory])
         with self.assertRaises(PermissionError):
             os.ftruncate(memory, 4096)
@@ -327,12 +334,12 @@ class Store(StoreTest):
     def test_storing_needs_a_session(self):
         other = self.client()
         with self.refused("NotHolder"):
-            other.store([describe("eventfd", "a", 1)], [cpr.eventfd()])
+            other.store([describe("eventfd", "a", 1)], [eventfd()])
         other.close()
         self.assertIntact()
 
     def test_a_fetch_from_any_cursor_is_harmless(self):
-        self.vm.store([describe("eventfd", "e", 1, count=10)], cpr.eventfds(10))
+        self.vm.store([describe("eventfd", "e", 1, count=10)], eventfds(10))
         for cursor in (5, 11, 12, 2**31, 2**32, 2**63 - 1):
             answer, fds = self.vm.call("Fetch", {"cursor": cursor})
             self.assertEqual(len(fds), max(0, 11 - cursor))
@@ -345,11 +352,11 @@ class Store(StoreTest):
 
 
     def test_a_fetch_with_more_brings_the_same_in_one_call(self):
-        fds = cpr.eventfds(1000)
+        fds = eventfds(1000)
         for i, first in enumerate((0, 200, 450, 700)):  # with a gap behind each
             part = fds[250 * i : 250 * i + (200 if i == 0 else 249)]
             self.vm.store([describe("eventfd", "e", 1, first=first + 5, count=len(part))], part)
-        self.vm.store([describe("memory", "ram", 2)], [cpr.memfd(4096)])
+        self.vm.store([describe("memory", "ram", 2)], [memfd(4096)])
         paged, streamed = self.vm.fetch_all(), self.vm.fetch_all(more=True)
         self.assertEqual([item for item, _ in streamed], [item for item, _ in paged])
         for (_, one), (_, other) in zip(streamed, paged):
@@ -368,9 +375,9 @@ class Store(StoreTest):
         self.assertIntact()
 
     def test_a_fetch_with_more_that_wants_no_answer_gets_none(self):
-        self.vm.store([describe("eventfd", "e", 1, count=253)], cpr.eventfds(253))
-        self.vm.store([describe("eventfd", "f", 2, count=253)], cpr.eventfds(253))
-        self.vm.send(cpr.SESSION + "Fetch", {"cursor": 0}, more=True, oneway=True)
+        self.vm.store([describe("eventfd", "e", 1, count=253)], eventfds(253))
+        self.vm.store([describe("eventfd", "f", 2, count=253)], eventfds(253))
+        self.vm.send(SESSION + "Fetch", {"cursor": 0}, more=True, oneway=True)
         self.vm.call("Remove", {"kind": "eventfd", "name": "e"})  # the answer to this is the first
         self.vm.call("Remove", {"kind": "eventfd", "name": "f"})
         self.assertIntact()
@@ -382,13 +389,13 @@ class Store(StoreTest):
                 describe("eventfd", f"{j:0250}", j + 1, j - 100 * i)
                 for j in range(100 * i, 100 * i + 100)
             ]
-            client.store(objects, cpr.eventfds(100))
+            client.store(objects, eventfds(100))
 
     def test_a_fetch_with_more_that_is_read_slowly_is_whole(self):
         slow = self.client()
         slow.attach("slow")
         self.fill(slow)
-        slow.send(cpr.SESSION + "Fetch", {"cursor": 0}, more=True)
+        slow.send(SESSION + "Fetch", {"cursor": 0}, more=True)
         # Others are served while its answers wait.
         self.assertEqual(len(self.client().call("List")[0]["sessions"]), 2)
         names, message = [], {"continues": True}
@@ -404,15 +411,15 @@ class Store(StoreTest):
         slow.attach("slow")
         self.fill(slow)
         before = self.daemon.fds()
-        slow.send(cpr.SESSION + "Fetch", {"cursor": 0}, more=True)
-        self.assertTrue(cpr.eventually(lambda: select.select([slow.socket], [], [], 0)[0]))
+        slow.send(SESSION + "Fetch", {"cursor": 0}, more=True)
+        self.assertTrue(eventually(lambda: select.select([slow.socket], [], [], 0)[0]))
         other.call("Release", {"name": "slow"})
-        with self.assertRaises((cpr.VarlinkError, cpr.Closed)):
+        with self.assertRaises((VarlinkError, Closed)):
             while True:
                 slow.receive()
         slow.close()
-        cpr.close_all_but([])
-        self.assertTrue(cpr.eventually(lambda: self.daemon.fds() < before - 3900))
+        close_all_but([])
+        self.assertTrue(eventually(lambda: self.daemon.fds() < before - 3900))
         other.close()
 
 
@@ -431,26 +438,26 @@ class WrongKinds(StoreTest):
         return [kind for kind in KINDS if kind not in right]
 
     def test_a_regular_file_is_refused(self):
-        self.refuse(cpr.track(os.open("/proc/version", os.O_RDONLY)), contains="regular file")
+        self.refuse(track(os.open("/proc/version", os.O_RDONLY)), contains="regular file")
 
     def test_a_file_on_disk_is_refused(self):
-        fd = cpr.track(os.open(__file__, os.O_RDWR))
+        fd = track(os.open(__file__, os.O_RDWR))
         try:
-            cpr.fcntl.fcntl(fd, cpr.fcntl.F_GET_SEALS)
+            fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         except OSError:
             self.refuse(fd)
         else:
             self.skipTest("the tests are on a tmpfs, which is memory")
 
     def test_a_directory_is_refused(self):
-        self.refuse(cpr.track(os.open("/", os.O_RDONLY | os.O_DIRECTORY)), contains="directory")
+        self.refuse(track(os.open("/", os.O_RDONLY | os.O_DIRECTORY)), contains="directory")
 
     def test_an_o_path_descriptor_is_refused(self):
-        self.refuse(cpr.track(os.open("/dev/null", os.O_PATH)))
+        self.refuse(track(os.open("/dev/null", os.O_PATH)))
 
     def test_a_pipe_is_refused(self):
         for fd in os.pipe():
-            self.refuse(cpr.track(fd), contains="pipe")
+            self.refuse(track(fd), contains="pipe")
 
     def test_sockets_are_refused(self):
         for pair in (
@@ -459,7 +466,7 @@ class WrongKinds(StoreTest):
             (socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),),
         ):
             for item in pair:
-                self.refuse(cpr.track(item.detach()), contains="socket")
+                self.refuse(track(item.detach()), contains="socket")
 
     def test_the_connection_itself_is_refused(self):
         # A socket sent through itself is a cycle that only the kernel's collector can end.
@@ -477,26 +484,26 @@ class WrongKinds(StoreTest):
     def test_character_devices_that_are_not_vfio_are_refused(self):
         for path in ("/dev/null", "/dev/zero", "/dev/ptmx", "/dev/fuse", "/dev/net/tun"):
             try:
-                fd = cpr.track(os.open(path, os.O_RDWR | os.O_NOCTTY))
+                fd = track(os.open(path, os.O_RDWR | os.O_NOCTTY))
             except OSError:
                 continue
             self.refuse(fd)
 
     def test_dev_kvm_is_refused_with_the_reason(self):
         try:
-            fd = cpr.track(os.open("/dev/kvm", os.O_RDWR))
+            fd = track(os.open("/dev/kvm", os.O_RDWR))
         except OSError as error:
             self.skipTest(f"/dev/kvm: {error.strerror}")
         self.refuse(fd, contains="irqfds")
-        vm = cpr.fcntl.ioctl(fd, 0xAE01, 0)  # KVM_CREATE_VM
-        self.refuse(cpr.track(vm), contains="irqfds")
+        vm = fcntl.ioctl(fd, 0xAE01, 0)  # KVM_CREATE_VM
+        self.refuse(track(vm), contains="irqfds")
 
     def test_an_io_uring_does_not_get_through(self):
         libc = ctypes.CDLL(None, use_errno=True)
         fd = libc.syscall(425, 4, ctypes.create_string_buffer(120))  # io_uring_setup
         if fd < 0:
             self.skipTest(f"io_uring_setup: {os.strerror(ctypes.get_errno())}")
-        cpr.track(fd)
+        track(fd)
         try:
             with self.refused("Refused", "io_uring"):
                 self.vm.store([describe("eventfd", "x", 1)], [fd])
@@ -513,28 +520,28 @@ class WrongKinds(StoreTest):
         epoll = select.epoll()
         for fd in (timer, inotify, signalfd, os.dup(epoll.fileno()), os.pidfd_open(os.getpid())):
             self.assertGreaterEqual(fd, 0)
-            self.refuse(cpr.track(fd))
+            self.refuse(track(fd))
 
     def test_a_file_named_like_an_anonymous_inode_is_refused(self):
         with tempfile.TemporaryDirectory() as directory:
             for name in ("anon_inode:[eventfd]", "anon_inode:[vfio-device]"):
                 path = os.path.join(directory, name)
                 self.refuse(
-                    cpr.track(os.open(path, os.O_RDWR | os.O_CREAT)),
+                    track(os.open(path, os.O_RDWR | os.O_CREAT)),
                     ("eventfd", "device", "container", "iommufd"),
                 )
-        self.refuse(cpr.memfd(name="anon_inode:[eventfd]"), ("eventfd", "device"))
+        self.refuse(memfd(name="anon_inode:[eventfd]"), ("eventfd", "device"))
 
     def test_an_eventfd_is_an_eventfd_only(self):
-        self.refuse(cpr.eventfd(), self.others("eventfd"), contains="eventfd")
+        self.refuse(eventfd(), self.others("eventfd"), contains="eventfd")
 
     def test_a_memfd_is_no_vfio_object(self):
-        self.refuse(cpr.memfd(), self.others("memory"))
+        self.refuse(memfd(), self.others("memory"))
 
     def test_memory_must_be_open_for_reading_and_writing(self):
-        memory = cpr.memfd()
+        memory = memfd()
         for mode in (os.O_RDONLY, os.O_WRONLY):
-            fd = cpr.track(os.open(f"/proc/self/fd/{memory}", mode))
+            fd = track(os.open(f"/proc/self/fd/{memory}", mode))
             self.refuse(fd, ("memory", "table"), contains="O_RDWR")
 
     def test_a_state_that_can_change_is_refused(self):
@@ -547,25 +554,25 @@ class WrongKinds(StoreTest):
             F_SEAL_WRITE | F_SEAL_SHRINK,
             F_SEAL_WRITE | F_SEAL_GROW,
         ):
-            self.refuse(cpr.state_memfd(seals=seals), ("state",), contains="F_SEAL")
+            self.refuse(state_memfd(seals=seals), ("state",), contains="F_SEAL")
 
     def test_a_state_may_have_16_mib_and_no_more(self):
         largest = 16 << 20
-        self.vm.store([describe("state", "big", 1)], [cpr.memfd(largest, cpr.SEALS_STATE)])
+        self.vm.store([describe("state", "big", 1)], [memfd(largest, SEALS_STATE)])
         self.assertEqual(self.vm.fetch_all()[1][0]["size"], largest)
         self.vm.call("Remove", {"kind": "state", "name": "big"})
-        self.refuse(cpr.memfd(largest + 1, cpr.SEALS_STATE), ("state",), contains="16777216")
+        self.refuse(memfd(largest + 1, SEALS_STATE), ("state",), contains="16777216")
 
     def test_a_group_and_a_device_need_a_space(self):
         for kind in ("group", "device"):
             with self.refused("InvalidParameter"):
-                self.vm.store([describe(kind, "x", 1)], [cpr.eventfd()])
+                self.vm.store([describe(kind, "x", 1)], [eventfd()])
         self.assertIntact()
 
     def test_one_bad_descriptor_among_many_refuses_all(self):
-        bad = cpr.track(os.open("/dev/null", os.O_RDWR))
+        bad = track(os.open("/dev/null", os.O_RDWR))
         for at in (0, 100, 252):
-            fds = cpr.eventfds(252)
+            fds = eventfds(252)
             fds.insert(at, bad)
             with self.refused("Refused"):
                 self.vm.store([describe("eventfd", "run", 1, count=253)], fds)
@@ -577,11 +584,11 @@ class WrongKinds(StoreTest):
         with tempfile.TemporaryFile(dir="/dev/shm") as file:
             file.truncate(4096)
             try:
-                cpr.fcntl.fcntl(file, cpr.fcntl.F_GET_SEALS)
+                fcntl.fcntl(file, fcntl.F_GET_SEALS)
             except OSError:
                 self.skipTest("/dev/shm is no tmpfs")
             self.vm.store([describe("memory", "ram", 1)], [file.fileno()])
             self.vm.call("Remove", {"kind": "memory", "name": "ram"})
-            file.write(cpr.HEADER.pack(cpr.TABLE_MAGIC, 1, 32, 126, 0))
+            file.write(HEADER.pack(TABLE_MAGIC, 1, 32, 126, 0))
             file.flush()
             self.refuse(file.fileno(), ("table", "state"))

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Mapping tables from a hostile holder: the daemon believes no byte of them, and stays sane."""
 
+import fcntl
 import mmap
 import os
 import random
 import threading
 
-import cpr
-from cpr import DaemonTest, describe
+from daemontest import DaemonTest
+from fds import (
+    HEADER, MAX_SLOTS, SEALS_STATE, SEALS_TABLE, TABLE_MAGIC, describe, make_table, memfd,
+)
+from patience import eventually
 
 STATES = ("mapped", "mapping", "unmapping")
 
@@ -19,7 +23,7 @@ class Table(DaemonTest):
         self.vm.attach("vm")
 
     def store(self, *entries, **lies):
-        self.vm.store([describe("table", "s0", 1)], [cpr.make_table(entries, **lies)])
+        self.vm.store([describe("table", "s0", 1)], [make_table(entries, **lies)])
 
     def view(self):
         """What the daemon makes of it; every number must be one that can be."""
@@ -47,7 +51,7 @@ class Table(DaemonTest):
         before = self.daemon.fds()
         for lies in (
             {"magic": 0},
-            {"magic": cpr.TABLE_MAGIC ^ 1 << 63},
+            {"magic": TABLE_MAGIC ^ 1 << 63},
             {"version": 0},
             {"version": 2},
             {"slot_size": 0},
@@ -58,30 +62,30 @@ class Table(DaemonTest):
             {"header_slots": 11},
             {"header_slots": 2**32 - 1},
             {"header_slots": 2**27},
-            {"slots": cpr.MAX_SLOTS + 1},
+            {"slots": MAX_SLOTS + 1},
             {"length": 0},
             {"length": 63},
             {"length": 64},
             {"length": 64 + 10 * 32 - 1},
             {"length": 64 + 10 * 32 + 1},
             {"seals": 0},
-            {"seals": cpr.fcntl.F_SEAL_SHRINK},
-            {"seals": cpr.fcntl.F_SEAL_GROW},
-            {"seals": cpr.fcntl.F_SEAL_WRITE},
+            {"seals": fcntl.F_SEAL_SHRINK},
+            {"seals": fcntl.F_SEAL_GROW},
+            {"seals": fcntl.F_SEAL_WRITE},
         ):
             with self.subTest(**lies):
                 with self.refused("Refused", "libvfio-cpr"):
                     self.store(**{"slots": 10, **lies})
         self.assertEqual(self.vm.fetch_all(), [])
-        self.assertTrue(cpr.eventually(lambda: self.daemon.fds() == before))
+        self.assertTrue(eventually(lambda: self.daemon.fds() == before))
 
     def test_a_table_of_the_largest_size_is_taken(self):
-        self.store({"iova": 4096}, slots=cpr.MAX_SLOTS)
+        self.store({"iova": 4096}, slots=MAX_SLOTS)
         space, mappings = self.view()
         self.assertEqual((space["mappings"], len(mappings)), (1, 1))
 
     def test_a_table_sealed_against_writing_is_taken(self):
-        self.store({"iova": 4096}, seals=cpr.SEALS_STATE)
+        self.store({"iova": 4096}, seals=SEALS_STATE)
         self.assertEqual(self.view()[0]["mappings"], 1)
 
     def test_used_beyond_the_slots_is_cut_to_them(self):
@@ -126,19 +130,19 @@ class Table(DaemonTest):
         rng = random.Random(1)
         for turn in range(10):
             content = bytearray(rng.randbytes(64 + 500 * 32))
-            content[:24] = cpr.HEADER.pack(cpr.TABLE_MAGIC, 1, 32, 500, rng.getrandbits(32))[:24]
+            content[:24] = HEADER.pack(TABLE_MAGIC, 1, 32, 500, rng.getrandbits(32))[:24]
             for i in range(500):  # page multiples, so that many are taken
                 for field in range(3):
                     content[64 + i * 32 + field * 8] = 0
                     content[64 + i * 32 + field * 8 + 1] &= 0xF0
                 content[64 + i * 32 + 28] %= 5
-            fd = cpr.memfd(len(content), cpr.SEALS_TABLE, bytes(content))
+            fd = memfd(len(content), SEALS_TABLE, bytes(content))
             self.vm.store([describe("table", "s0", 1)], [fd])
             self.view()
             self.vm.call("Remove", {"kind": "table", "name": "s0"})
 
     def test_a_table_that_changes_while_it_is_read_does_no_harm(self):
-        fd = cpr.make_table([{"iova": i * 4096} for i in range(2000)], slots=2000)
+        fd = make_table([{"iova": i * 4096} for i in range(2000)], slots=2000)
         self.vm.store([describe("table", "s0", 1)], [fd])
         size = 64 + 2000 * 32
         stop = threading.Event()
@@ -163,7 +167,7 @@ class Table(DaemonTest):
     def test_a_killed_holders_hostile_table_does_not_keep_its_session_from_a_claim(self):
         holder = self.holder()
         holder.attach("hostile")
-        fd = cpr.make_table([{"iova": 1, "state": 9}, {"iova": 0, "size": 2**64 - 4096}], used=2**32 - 1)
+        fd = make_table([{"iova": 1, "state": 9}, {"iova": 0, "size": 2**64 - 4096}], used=2**32 - 1)
         holder.store([describe("table", "s0", 1)], [fd])
         holder.kill()
         client = self.client()

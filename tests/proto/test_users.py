@@ -11,8 +11,11 @@ import struct
 import time
 import unittest
 
-import cpr
-from cpr import NOBODY, DaemonTest, describe
+from client import Client, VarlinkError, encode
+from daemontest import DaemonTest
+from fds import describe, eventfd, eventfds, memfd
+from holder import NOBODY, unit
+from patience import eventually
 
 ROOT_ONLY = unittest.skipUnless(os.getuid() == 0, "only root can be another user")
 
@@ -43,7 +46,7 @@ class Users(DaemonTest):
     def setUp(self):
         super().setUp()
         self.root = self.holder()
-        self.fd = cpr.eventfd()
+        self.fd = eventfd()
         self.root.attach("vm")
         self.root.store([describe("eventfd", "e", 1)], [self.fd])
         self.other = self.holder(uid=NOBODY)
@@ -65,7 +68,7 @@ class Users(DaemonTest):
                 "org.varlink.service.PermissionDenied", f"uid 0 is not for uid {NOBODY}"
             ):
                 self.other.call(method, parameters)
-        raw = cpr.encode("io.vfiocpr.Session.Monitor", {"name": "vm", "uid": 0}, more=True)
+        raw = encode("io.vfiocpr.Session.Monitor", {"name": "vm", "uid": 0}, more=True)
         self.other.do("send_raw", 0, raw)
         answer = self.other.do("receive_message", 0)[0][0]
         self.assertEqual(answer["error"], "org.varlink.service.PermissionDenied")
@@ -86,7 +89,7 @@ class Users(DaemonTest):
         self.other.do("send", 0, "io.vfiocpr.Session.Monitor", {})
         error = self.other.do("receive_message", 0)[0][0]
         self.assertEqual(error["error"], "org.varlink.service.ExpectedMore")
-        raw = cpr.encode("io.vfiocpr.Session.Monitor", {}, more=True)
+        raw = encode("io.vfiocpr.Session.Monitor", {}, more=True)
         self.other.do("send_raw", 0, raw)
         self.assertEqual(
             self.other.do("receive_message", 0)[0][0],
@@ -99,7 +102,7 @@ class Users(DaemonTest):
         self.assertEqual((event["event"], event["name"], event["uid"]), ("created", "mine", NOBODY))
 
     def test_root_sees_claims_and_releases_what_belongs_to_others(self):
-        fd = cpr.eventfd()
+        fd = eventfd()
         self.other.attach("theirs")
         self.other.store([describe("eventfd", "e", 1)], [fd])
         client = self.client()
@@ -117,7 +120,7 @@ class Users(DaemonTest):
 
     def test_root_makes_a_session_for_another_user_who_then_claims_it(self):
         maker = self.holder()
-        fd = cpr.eventfd()
+        fd = eventfd()
         maker.attach("made", uid=NOBODY)
         maker.store([describe("eventfd", "e", 1)], [fd])
         maker.kill()
@@ -155,7 +158,7 @@ class Users(DaemonTest):
 
     def test_an_attempt_on_what_is_another_users_is_a_warning_that_names_all(self):
         name = f"vfio-cpr-{os.getpid()}-user.service"
-        with cpr.unit(name) as add, contextlib.ExitStack() as stack:
+        with unit(name) as add, contextlib.ExitStack() as stack:
             stack.callback(self.other.kill)
             if add:
                 add(self.other.pid)
@@ -187,7 +190,7 @@ class Users(DaemonTest):
         for _ in range(300):
             with self.refused("PermissionDenied"):
                 self.other.call("Show", {"name": "vm", "uid": 0})
-            bad = cpr.Client(self.daemon)
+            bad = Client(self.daemon)
             bad.send_raw(b"no json\0")
             self.assertCut(bad)
             bad.close()
@@ -202,7 +205,7 @@ class Users(DaemonTest):
                 self.other.call("Show", {"name": "vm", "uid": 0})
             return re.search(r"warning: \d+ more messages like the next", self.daemon.log())
 
-        self.assertTrue(cpr.eventually(told, 30))
+        self.assertTrue(eventually(told, 30))
 
     def test_the_socket_has_the_mode_that_was_asked_for(self):
         self.assertEqual(os.stat(self.daemon.path).st_mode & 0o777, 0o666)
@@ -262,7 +265,7 @@ class Quotas(DaemonTest):
         third = self.holder(uid=NOBODY - 1)
         self.assertEqual(third.call("List")[0], {"sessions": []})
         other.do("close", 0)
-        self.assertTrue(cpr.eventually(lambda: can_connect(other)))
+        self.assertTrue(eventually(lambda: can_connect(other)))
         other.kill()
         third.kill()
 
@@ -272,7 +275,7 @@ class HangingCloses(DaemonTest):
     """Peers send what takes a minute to close, and the last to close it is the daemon."""
 
     options = ("--mode", "0666")
-    call = cpr.encode("io.vfiocpr.Session.Store", {"objects": [describe("eventfd", "e", 1)]})
+    call = encode("io.vfiocpr.Session.Store", {"objects": [describe("eventfd", "e", 1)]})
 
     def setUp(self):
         super().setUp()
@@ -300,7 +303,7 @@ class HangingCloses(DaemonTest):
     def assert_served(self, client):
         """Nobody else waits a minute (a client gives up before), closes of their own included."""
         client.attach("vm")
-        client.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+        client.store([describe("eventfd", "e", 1)], [eventfd()])
         client.call("Release")
 
     def test_a_user_who_makes_closes_hang_is_cut_off_and_others_are_served(self):
@@ -311,7 +314,7 @@ class HangingCloses(DaemonTest):
                 self.send(other, connections[i // 30])
         answers = []
         while not answers or "QuotaExceeded" not in answers[-1]:
-            with self.assertRaises(cpr.VarlinkError) as answer:
+            with self.assertRaises(VarlinkError) as answer:
                 other.do("receive", connections[8])
             answers.append(answer.exception.name)
         self.assertIn("NotHolder", answers[0])
@@ -319,7 +322,7 @@ class HangingCloses(DaemonTest):
             other.call("List", connection=other.connect())
         self.assert_served(root)
         self.let_go()
-        self.assertTrue(cpr.eventually(lambda: can_connect(other)))
+        self.assertTrue(eventually(lambda: can_connect(other)))
         other.kill()
 
     def test_refused_connections_are_no_way_to_more_threads(self):
@@ -329,7 +332,7 @@ class HangingCloses(DaemonTest):
             for connection in connections:
                 self.send(other, connection)
         for connection in connections:
-            with self.assertRaises((cpr.VarlinkError, ConnectionError)):
+            with self.assertRaises((VarlinkError, ConnectionError)):
                 other.do("receive", connection)
         self.assert_served(root)
         with open(f"/proc/{self.daemon.pid}/status", encoding="ascii") as status:
@@ -337,7 +340,7 @@ class HangingCloses(DaemonTest):
         self.assertLess(threads, 256 + 16)
         self.assertGreater(threads, 200)  # they do hang
         self.let_go()
-        self.assertTrue(cpr.eventually(lambda: can_connect(other)))
+        self.assertTrue(eventually(lambda: can_connect(other)))
         other.kill()
 
     def test_messages_that_were_not_read_hang_nobody(self):
@@ -350,7 +353,7 @@ class HangingCloses(DaemonTest):
             for _ in range(3):
                 self.send(cut_off, connection)
         self.assert_served(root)
-        with self.assertRaises(cpr.VarlinkError) as answer:
+        with self.assertRaises(VarlinkError) as answer:
             cut_off.do("receive", connection)
         self.assertIn("ProtocolViolation", answer.exception.name)
         cut_off.kill()
@@ -367,7 +370,7 @@ class HangingCloses(DaemonTest):
                 self.skipTest("this kernel's unix sockets have no data out of band")
             other.do("send_raw", connection, self.call)
         self.assert_served(root)
-        with self.assertRaises(cpr.VarlinkError) as answer:
+        with self.assertRaises(VarlinkError) as answer:
             other.do("receive", connection)
         self.assertIn("ProtocolViolation", answer.exception.name)
         other.kill()
@@ -395,9 +398,9 @@ class DescriptorQuota(DaemonTest):
     def test_a_user_may_hold_65536_descriptors_gaps_counted(self):
         other = self.holder(uid=NOBODY)
         other.attach("a")
-        other.store([describe("eventfd", "e", 1, first=65535)], [cpr.eventfd()])
+        other.store([describe("eventfd", "e", 1, first=65535)], [eventfd()])
         with self.refused("QuotaExceeded", "65536"):
-            other.store([describe("eventfd", "f", 2)], [cpr.eventfd()])
+            other.store([describe("eventfd", "f", 2)], [eventfd()])
         # Another session is no way around it, a message not finished neither, nor one of many gaps.
         second, third = other.connect(), other.connect()
         other.call("Attach", {"name": "b"}, connection=second)
@@ -406,7 +409,7 @@ class DescriptorQuota(DaemonTest):
                 other.call(
                     "Store",
                     {"objects": [describe("memory", "m", 1)], "continues": more},
-                    [cpr.memfd()],
+                    [memfd()],
                     second,
                 )
         self.assertEqual(other.call("Show", {"name": "b"})[0]["objects"], [])
@@ -415,18 +418,18 @@ class DescriptorQuota(DaemonTest):
         other.call("Attach", {"name": "c"}, connection=third)
         gaps = [describe("eventfd", f"g{i}", i + 1, i, first=65535) for i in range(2)]
         with self.refused("QuotaExceeded"):
-            other.call("Store", {"objects": gaps}, cpr.eventfds(2), third)
+            other.call("Store", {"objects": gaps}, eventfds(2), third)
         self.assertEqual(other.call("Show", {"name": "c"})[0]["objects"], [])
         self.assertEqual(self.client().attach("root")["start"], "new")
 
     def test_what_one_user_has_staged_counts(self):
         other = self.holder(uid=NOBODY)
         other.attach("a")
-        other.store([describe("eventfd", "e", 1, first=65535)], [cpr.eventfd()], continues=True)
+        other.store([describe("eventfd", "e", 1, first=65535)], [eventfd()], continues=True)
         with self.refused("QuotaExceeded"):
-            other.store([describe("eventfd", "f", 2)], [cpr.eventfd()], continues=True)
+            other.store([describe("eventfd", "f", 2)], [eventfd()], continues=True)
         # The failure has dropped what was staged.
-        other.store([describe("eventfd", "f", 2)], [cpr.eventfd()])
+        other.store([describe("eventfd", "f", 2)], [eventfd()])
         (held,) = other.call("Show", {"name": "a"})[0]["objects"]
         self.assertEqual(held["name"], "f")
 
@@ -439,7 +442,7 @@ class Limit(DaemonTest):
         client.attach("vm")
         limit = client.call("Status")[0]["descriptorLimit"]
         self.assertEqual(limit, 88)
-        fds = cpr.eventfds(limit + 1)
+        fds = eventfds(limit + 1)
         client.store([describe("eventfd", "e", 1, count=limit)], fds[:limit])
         with self.refused("QuotaExceeded", "LimitNOFILE"):
             client.store([describe("eventfd", "f", 2)], fds[limit:])
@@ -455,17 +458,17 @@ class Limit(DaemonTest):
     def test_messages_that_are_never_finished_count(self):
         clients = [self.client() for _ in range(3)]
         for client in clients:
-            client.send_raw(b"{", cpr.eventfds(40))
+            client.send_raw(b"{", eventfds(40))
         with self.refused("QuotaExceeded", "LimitNOFILE"):
             clients[-1].receive()
-        self.assertTrue(cpr.eventually(clients[-1].is_closed))
+        self.assertTrue(eventually(clients[-1].is_closed))
         clients[0].close()
         other = self.client()
         other.attach("vm")
-        self.assertTrue(cpr.eventually(lambda: self.can_store(other, 40)))
+        self.assertTrue(eventually(lambda: self.can_store(other, 40)))
 
     def can_store(self, client, n):
         try:
-            return client.store([describe("eventfd", "e", 1, count=n)], cpr.eventfds(n)) == {}
-        except cpr.VarlinkError:
+            return client.store([describe("eventfd", "e", 1, count=n)], eventfds(n)) == {}
+        except VarlinkError:
             return False

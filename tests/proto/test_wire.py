@@ -7,9 +7,10 @@ import select
 import socket
 import struct
 
-import cpr
-from cpr import MAX_BYTES, SERVICE, SESSION, Client, DaemonTest, describe, encode, eventually
-from patience import Patience
+from client import MAX_BYTES, SERVICE, SESSION, Client, encode
+from daemontest import DaemonTest
+from fds import close, close_all_but, describe, eventfd, eventfds, state_memfd
+from patience import TEST_PID, Patience, eventually
 
 INFO = encode(SERVICE + "GetInfo")
 
@@ -21,7 +22,7 @@ class Wire(DaemonTest):
         super().setUp()
         self.vm = self.client()
         self.vm.attach("vm")
-        self.fds = cpr.eventfds(3)
+        self.fds = eventfds(3)
         self.vm.store([describe("eventfd", "e", 1, count=3)], self.fds)
         self.base = self.daemon.fds() - self.idle_fds
 
@@ -33,7 +34,7 @@ class Wire(DaemonTest):
         (held,) = self.vm.fetch_all()
         self.assertSameFiles(held[1], self.fds)
         for fd in held[1]:
-            cpr.close(fd)
+            close(fd)
         self.assertIdle(self.base)
 
     def cut(self, data, fds=(), error="ProtocolViolation"):
@@ -137,7 +138,7 @@ class Wire(DaemonTest):
     def test_a_large_message_with_descriptors_is_taken(self):
         message = {"objects": [describe("eventfd", "f", 2, count=250)]}
         data = encode(SESSION + "Store", message)[:-1].ljust(MAX_BYTES) + b"\0"
-        fds = cpr.eventfds(250)
+        fds = eventfds(250)
         self.vm.send_raw(data, fds)
         self.assertEqual(self.vm.receive()[0], {})
         self.assertSameFiles(self.vm.fetch_all()[1][1], fds)
@@ -149,14 +150,14 @@ class Wire(DaemonTest):
             (b"{", ()),
             (b"", ()),
             (encode(SESSION + "Release", {"name": "vm"})[:-1], ()),
-            (b"{", cpr.eventfds(200)),
+            (b"{", eventfds(200)),
         ):
             with Client(self.daemon) as client:
                 client.send_raw(data, fds) if data else None
             self.assertIntact()
 
     def test_garbage_with_descriptors_closes_them(self):
-        fds = cpr.eventfds(253)
+        fds = eventfds(253)
         self.cut(b"garbage\0", fds)
         self.cut(b"\0", fds)
         self.cut(b"x" * (2 * MAX_BYTES), fds)
@@ -201,7 +202,7 @@ class Wire(DaemonTest):
 
     def test_two_messages_with_descriptors_in_a_row_are_each_their_own(self):
         # The kernel ends a receive behind each set of descriptors, so these need not wait.
-        a, b = cpr.eventfds(2)
+        a, b = eventfds(2)
         with self.daemon.stopped():
             for fd, name, id in ((a, "a", 2), (b, "b", 3)):
                 message = {"objects": [describe("eventfd", name, id)]}
@@ -252,9 +253,9 @@ class Wire(DaemonTest):
         for _ in range(20):
             with Client(self.daemon) as client:
                 client.attach("other")
-                client.store([describe("eventfd", "f", 1, count=253)], cpr.eventfds(253))
+                client.store([describe("eventfd", "f", 1, count=253)], eventfds(253))
                 client.send(SESSION + "Fetch", {"cursor": 0})
-            cpr.close_all_but(self.fds)
+            close_all_but(self.fds)
             with Client(self.daemon) as client:
                 client.attach("other")
                 client.call("Release")
@@ -274,9 +275,9 @@ class Wire(DaemonTest):
         # Enough events that the socket of a monitor, and its queue, overflow; and served meanwhile.
         changer = self.client()
         changer.attach("changing")
-        state = cpr.state_memfd()
+        state = state_memfd()
         served = {greedy: 0, monitor: 0}  # answers that others had before it was cut off
-        waiting, limit = set(served), Patience(50, cpr.TEST_PID)
+        waiting, limit = set(served), Patience(50, TEST_PID)
         while waiting and not limit.is_over():
             changer.store([describe("state", "s", 1)], [state])
             waiting = {client for client in waiting if not client.is_closed()}
@@ -355,7 +356,7 @@ class LostDescriptors(DaemonTest):
     def test_descriptors_that_the_daemon_cannot_take_are_told_as_lost(self):
         vm = self.client()
         vm.attach("vm")
-        kept = cpr.eventfd()
+        kept = eventfd()
         vm.store([describe("eventfd", "e", 1)], [kept])
         others = [Client(self.daemon) for _ in range(250)]
         for client in others:
@@ -364,7 +365,7 @@ class LostDescriptors(DaemonTest):
         before = self.daemon.fds()
         self.assertGreater(before, 700 - 253)
         vm.send(
-            SESSION + "Store", {"objects": [describe("eventfd", "f", 2, count=253)]}, cpr.eventfds(253)
+            SESSION + "Store", {"objects": [describe("eventfd", "f", 2, count=253)]}, eventfds(253)
         )
         with self.refused("DescriptorsLost", "LimitNOFILE") as caught:
             vm.receive()

@@ -13,7 +13,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
-import cpr  # noqa: E402
+from client import Client, VarlinkError  # noqa: E402
+from daemon import DAEMON, Daemon  # noqa: E402
+from holder import NOBODY  # noqa: E402
 from vmm import BUILD, Died, Resets, Vmm, VmmError, ctl, session, wait_for, wait_for_state  # noqa: E402
 
 RAM = 16 << 20
@@ -46,7 +48,7 @@ class Case:
     def __init__(self, backend):
         self.backend = backend
         self.edu = edu_devices()
-        self.daemon = cpr.Daemon()
+        self.daemon = Daemon()
         self.socket = self.daemon.path
         self.resets = Resets()
 
@@ -512,14 +514,14 @@ def unprotected(case):
 
 def other_kinds_are_refused(case):
     """KVM descriptors, unbound cdevs and misnamed objects are refused with their reason."""
-    client = cpr.Client(case.socket)
+    client = Client(case.socket)
     client.call("io.vfiocpr.Session.Attach", {"name": "hostile"})
 
     def refused(kind, name, fd, *words, **fields):
         request = {"id": 7, "kind": kind, "name": name, "firstFileDescriptor": 0, **fields}
         try:
             client.call("io.vfiocpr.Session.Store", {"objects": [request]}, [fd])
-        except cpr.VarlinkError as error:
+        except VarlinkError as error:
             print(kind, error.parameters["message"])
             assert error.name == "io.vfiocpr.Session.Refused", error.name
             for word in words:
@@ -639,7 +641,7 @@ def daemon_by_hand_dies(case):
     wait_for("the VMM to miss it", lambda: vmm.event(FOREVER)["event"] == "disconnected")
     case.device_works(vmm, 0x51)
     with open(os.path.join(case.daemon.directory, "log"), "ab") as log:
-        case.daemon.process = subprocess.Popen([cpr.DAEMON, "--socket", path], stderr=log)
+        case.daemon.process = subprocess.Popen([DAEMON, "--socket", path], stderr=log)
     case.daemon.pid = case.daemon.process.pid
     wait_for("the VMM to notice", lambda: vmm.event(FOREVER)["event"] == "connected")
     view = session(case.socket)
@@ -718,7 +720,7 @@ def check_asks_for_whom(case):
     # And nobody's own view: what it may not open is unknown, and no yes.
     run = subprocess.run(
         [os.path.join(BUILD, "vfio-cprctl"), "--socket", case.socket, "--json", "check", bdf],
-        stdout=subprocess.PIPE, user=cpr.NOBODY, group=cpr.NOBODY, extra_groups=[], cwd="/")
+        stdout=subprocess.PIPE, user=NOBODY, group=NOBODY, extra_groups=[], cwd="/")
     findings = json.loads(run.stdout)
     assert run.returncode == 1, findings
     assert not [one for one in findings if one["status"] == "blocker"], findings

@@ -17,8 +17,9 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
-import cpr  # noqa: E402
 from cases import edu_devices  # noqa: E402
+from client import SESSION, Client  # noqa: E402
+from daemon import Daemon  # noqa: E402
 from vmm import BUILD, Resets, ctl, session, wait_for  # noqa: E402
 
 TITLES = {"type1": "type1: a VFIO container, a group, VFIO_DMA_UNMAP_FLAG_VADDR",
@@ -48,8 +49,8 @@ class Monitor:
     """The daemon's events as they come."""
 
     def __init__(self, daemon):
-        self.client = cpr.Client(daemon.path)
-        self.client.send(cpr.SESSION + "Monitor", {}, more=True)
+        self.client = Client(daemon.path)
+        self.client.send(SESSION + "Monitor", {}, more=True)
         self.client.receive()  # the sessions that are there; from here on nothing is missed
 
     def has_read(self):
@@ -134,7 +135,7 @@ def tell_the_restart(line, daemon, monitor, backend, bdf):
 
 def run(backend, bdf):
     print(f"\n{TITLES[backend]}\n", flush=True)
-    daemon, line, resets = cpr.Daemon(), Timeline(), Resets()
+    daemon, line, resets = Daemon(), Timeline(), Resets()
     monitor = Monitor(daemon)
     tell_the_death(line, daemon, monitor, backend, bdf)
     text = "\n".join(tell_the_restart(line, daemon, monitor, backend, bdf))

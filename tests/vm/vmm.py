@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-import cpr  # noqa: E402
+from client import Client  # noqa: E402
 
 BUILD = os.environ.get("BUILD", "build")
 
@@ -97,7 +97,7 @@ def ctl(socket, *words, status=0):
 
 def session(socket, name="vm"):
     """The same of one session, or None. Asked by this process: to start another takes long here."""
-    with cpr.Client(socket) as client:
+    with Client(socket) as client:
         found = [one for one in client.call("List")[0]["sessions"] if one["name"] == name]
     for one in found:
         one["objects"] = {held["kind"]: held["count"] for held in one["objects"]}

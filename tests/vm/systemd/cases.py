@@ -19,7 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 import cases as vm  # noqa: E402
-import cpr  # noqa: E402
+from client import Client  # noqa: E402
 from vmm import BUILD, Died, Resets, ctl, session, wait_for, wait_for_state  # noqa: E402
 
 SERVICE = "vfio-cprd.service"
@@ -651,7 +651,7 @@ def start_that_cannot_succeed_is_no_busy_loop(case):
     user = f"late-{os.getpid()}"
     with drop_in(SERVICE, f"[Service]\nUser={user}\nGroup={USER}\n"):
         begin = time.monotonic()
-        with cpr.Client(SOCKET) as client:
+        with Client(SOCKET) as client:
             # The connection starts it, and waits: a reason for the socket to trigger each time.
             wait_for("12 restarts", lambda: restarts() >= 12)
             count, elapsed = restarts(), time.monotonic() - begin
