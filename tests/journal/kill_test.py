@@ -28,9 +28,10 @@ from daemon import DaemonFailure
 from fds import (
     MAX_FDS, close, describe, eventfd, eventfds, is_same_file, is_tracked, memfd, state_memfd,
 )
-import link
+from link import LinkedProcess
 import patience
 import pid1
+from process import die_with_parent, receive, send
 
 SESSIONS_PER_WORKER = 4
 FDS_PER_SESSION = 400
@@ -93,17 +94,17 @@ class Session:
         holder was killed before the answer (may_die) came."""
         self.history.append((name, str(arguments)[:200]))
         del self.history[:-40]
-        self.process.request(name, self.name, *arguments, fds=fds)
+        self.process.start(name, self.name, *arguments, fds=fds)
         if may_die:
             time.sleep(self.random.choice((0, self.random.uniform(0, 0.004))))
             self.process.kill()
-        got = self.process.answer()
+        got, fds = self.process.answer()
         if got is None:
             if not may_die:
                 raise Failure(f"the holder process of {self.name} has ended")
             self.history.append(("killed, no answer",))
             return None
-        answer, seen, fds = got
+        answer, seen = got
         counts = counts or (len(self.objects),)
         for count in seen:
             if count not in counts:
@@ -117,7 +118,7 @@ class Session:
 
     def attach(self):
         """By a new process: makes it, or claims what the last one left."""
-        self.process = link.Process(self.worker.path)
+        self.process = LinkedProcess(self.worker.path)
         (start, count, repeated), _ = self.ask("attach")
         may_be_new = self.may_be_gone or not self.objects or (self.other is not None and not self.other)
         may_be_old = self.objects or self.other
@@ -385,12 +386,12 @@ class Worker:
         if self.pid == 0:
             ours.close()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            link.die_with_parent()
+            die_with_parent()
             self.channel = theirs
             try:
                 self.run(seed)
             except BaseException:
-                link.send(theirs, ("failed", traceback.format_exc() + self.story()))
+                send(theirs, ("failed", traceback.format_exc() + self.story()))
             os._exit(0)
         theirs.close()
         self.channel = ours
@@ -409,7 +410,7 @@ class Worker:
         self.sessions = [Session(self, f"w{self.number}s{i}") for i in range(SESSIONS_PER_WORKER)]
         while True:
             if select.select([self.channel], [], [], 0)[0]:
-                request, _ = link.receive(self.channel)
+                request, _ = receive(self.channel)
                 if request is None:
                     break
                 if not self.obey(request):
@@ -442,7 +443,7 @@ class Worker:
             elif self.current.state != "none" and (self.current.other is not None or not self.current.objects):
                 # In doubt: only a claim can tell.
                 self.current.attach()
-        link.send(
+        send(
             self.channel,
             (
                 request,
@@ -455,7 +456,7 @@ class Worker:
             ),
         )
         if request != "end":
-            link.receive(self.channel)
+            receive(self.channel)
         return request != "end"
 
 
@@ -479,7 +480,7 @@ class Killer:
 
     def report(self, what, content):
         try:
-            link.send(self.channel, (what, content))
+            send(self.channel, (what, content))
         except ConnectionError:
             raise Failure("stopped") from None
 
@@ -488,7 +489,7 @@ class Killer:
             raise Failure("stopped")
         for worker in self.workers:
             if select.select([worker.channel], [], [], 0)[0]:
-                answer, _ = link.receive(worker.channel)
+                answer, _ = receive(worker.channel)
                 raise Failure(f"worker {worker.number}: {answer and answer[1]}")
 
     def round(self):
@@ -510,10 +511,10 @@ class Killer:
     def collect(self, request):
         """Every worker's answer. With the daemon dying meanwhile, if asked."""
         for worker in self.workers:
-            link.send(worker.channel, request)
+            send(worker.channel, request)
         sessions = {}
         for worker in self.workers:
-            answer, _ = link.receive(worker.channel)
+            answer, _ = receive(worker.channel)
             if answer is None or answer[0] != request:
                 raise Failure(f"worker {worker.number}: {answer and answer[1]}")
             sessions |= answer[1]
@@ -534,7 +535,7 @@ class Killer:
             os.truncate(self.pid1.log_path, 0)
         if request == "check":
             for worker in self.workers:
-                link.send(worker.channel, "go")
+                send(worker.channel, "go")
 
     def problem(self, sessions):
         with Client(self.pid1.path) as other:
@@ -621,7 +622,7 @@ def run(options, seed, channel):
             text += "\nthe daemon's log ends:\n" + killer.pid1.log()[-3000:]
             text += f"\nstored: {killer.pid1.names()}\n{killer.pid1.told}"
         with contextlib.suppress(ConnectionError):
-            link.send(channel, ("failed", text))
+            send(channel, ("failed", text))
     finally:
         if killer:
             killer.end()
@@ -637,7 +638,7 @@ def watch(instances, began):
         if limit.is_over():
             return None, "\n".join(["it hangs:", *patience.describe(patience.tree([os.getpid()]))])
         for channel in select.select(list(left), [], [], 1)[0]:
-            message, _ = link.receive(channel)
+            message, _ = receive(channel)
             if message is None or message[0] == "failed":
                 return None, message[1] if message else "a process of the test has ended"
             results[channel] = message[1]

@@ -3,69 +3,17 @@
 session resumed by Attach, and the call that got no answer repeated. Whatever is told to it is done
 in a process of its own, which can be killed at any instant."""
 
-import array
-import contextlib
-import ctypes
-import gc
 import os
-import pickle
-import signal
-import socket
-import struct
 import sys
 import time
-import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from client import Client, VarlinkError
-from fds import MAX_FDS, close_all, forget_all
-
-HEADER = struct.Struct("<II")
+from process import Process
 
 
 class Lost(Exception):
     """What the daemon had acknowledged is gone."""
-
-
-def send(channel, item, fds=()):
-    data = pickle.dumps(item)
-    channel.sendall(HEADER.pack(len(data), len(fds)) + data)
-    for at in range(0, len(fds), MAX_FDS):
-        part = array.array("i", fds[at : at + MAX_FDS])
-        channel.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
-
-
-def receive(channel):
-    """(item, descriptors), or (None, []) at the end."""
-
-    def read(n):
-        data = b""
-        while len(data) < n:
-            more = channel.recv(n - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
-
-    fds = []
-    try:
-        length, n_fds = HEADER.unpack(read(HEADER.size))
-        item = pickle.loads(read(length))
-        while len(fds) < n_fds:
-            data, got, _, _ = socket.recv_fds(channel, 1, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
-            if not data:
-                raise EOFError
-            fds += got
-    except (EOFError, ConnectionError):
-        for fd in fds:
-            os.close(fd)
-        return None, []
-    return item, fds
-
-
-def die_with_parent():
-    """Whatever ends the test, nothing of it stays."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class Link:
@@ -125,52 +73,24 @@ class Link:
         self.client = None
 
 
-class Process:
-    """The process. request() and answer() are the test's side."""
+class LinkedProcess(Process):
+    """The process. Each of its requests names a session, and each answer comes with the counts of
+    objects that Attach told at resumptions."""
+
+    errors = (VarlinkError, Lost, OSError)
 
     def __init__(self, path):
-        ours, theirs = socket.socketpair()
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 1
-            with contextlib.suppress(BaseException):
-                self._run(theirs.detach(), path)
-                code = 0
-            os._exit(code)
-        theirs.close()
-        self.channel = ours
+        self.path = path
+        self.links = {}  # in the process
+        super().__init__()
 
-    def _run(self, channel, path):
-        gc.disable()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        die_with_parent()
-        os.dup2(channel, 3)
-        os.closerange(4, 1 << 20)
-        forget_all()
-        channel = socket.socket(fileno=3)
-        links = {}
-        while True:
-            request, fds = receive(channel)
-            if request is None:
-                return
-            name, session, arguments = request
-            link = links.setdefault(session, Link(path, session))
-            try:
-                answer, back = getattr(self, "do_" + name)(link, fds, *arguments)
-            except (VarlinkError, Lost, OSError) as error:
-                answer, back = error, []
-            except Exception:
-                answer, back = AssertionError(traceback.format_exc()), []
-            send(channel, (answer, link.counts), back)
-            link.counts = []
-            if name == "release":
-                links.pop(session).close()
-            close_all()
-            for fd in fds:
-                os.close(fd)
-
-    # In the process: (answer, descriptors)
+    def obey(self, name, fds, session, *arguments):
+        link = self.links.setdefault(session, Link(self.path, session))
+        answer, back = self.outcome(getattr(self, "do_" + name), link, fds, *arguments)
+        counts, link.counts = link.counts, []
+        if name == "release":
+            self.links.pop(session).close()
+        return (answer, counts), back
 
     def do_attach(self, link, fds):
         return link.attach(), []
@@ -209,19 +129,3 @@ class Process:
     def do_fetch(self, link, fds):
         held, _ = link.run(lambda client: client.fetch_all())
         return [item for item, _ in held], [fd for _, part in held for fd in part]
-
-    # In the test
-
-    def request(self, name, session, *arguments, fds=()):
-        send(self.channel, (name, session, arguments), fds)
-
-    def answer(self):
-        """(answer, the counts of objects at resumptions, descriptors); None: it is dead."""
-        item, fds = receive(self.channel)
-        if item is None:
-            return None
-        return (*item, fds)
-
-    def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
