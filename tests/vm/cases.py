@@ -232,46 +232,41 @@ def killed_around(case, what, moment):
     return second, second.mappings("dma").value == 2
 
 
-def killed_between_map_intent_and_ioctl(case):
-    """An intended map that the kernel never saw is forgotten, and can be made."""
-    vmm, mapped = killed_around(case, "map", "before")
-    assert not mapped
-    vmm.map("dma", RAM, "ram", 0, 0x10000, READ_WRITE)
-    case.device_works(vmm, 0x31)
-    vmm.release()
-    vmm.end()
+# name: (the call and the moment of its ioctl that the VMM dies around, whether its successor has the
+# mapping, the place in RAM that it then maps, what is to be seen)
+KILLED_BETWEEN = {
+    "map_intent_and_ioctl": (
+        "map", "before", False, 0,
+        "An intended map that the kernel never saw is forgotten, and can be made."),
+    "map_ioctl_and_outcome": (
+        "map", "after", True, 0,
+        "A map whose end the VMM did not live to see is kept, and is no other than asked for."),
+    "unmap_intent_and_ioctl": (
+        "unmap", "before", False, 0x20000,
+        "An intended unmap that the kernel never saw is finished by the successor."),
+    "unmap_ioctl_and_outcome": (
+        "unmap", "after", False, 0x20000,
+        "An unmap whose end the VMM did not live to see stays done."),
+}
 
 
-def killed_between_map_ioctl_and_outcome(case):
-    """A map whose end the VMM did not live to see is kept, and is no other than asked for."""
-    vmm, mapped = killed_around(case, "map", "after")
-    assert mapped
-    vmm.map("dma", RAM, "ram", 0, 0x10000, READ_WRITE)
-    assert vmm.mappings("dma").value == 2
-    case.device_works(vmm, 0x32)
-    vmm.unmap("dma", RAM, 0x10000)
-    vmm.release()
-    vmm.end()
+def killed_between(what, moment, is_mapped, offset, sentence):
+    def run(case):
+        vmm, mapped = killed_around(case, what, moment)
+        assert mapped == is_mapped
+        vmm.map("dma", RAM, "ram", offset, 0x10000, READ_WRITE)
+        assert vmm.mappings("dma").value == 2
+        case.device_works(vmm, 0x31)
+        vmm.unmap("dma", RAM, 0x10000)
+        vmm.release()
+        vmm.end()
+
+    run.__doc__ = sentence
+    return run
 
 
-def killed_between_unmap_intent_and_ioctl(case):
-    """An intended unmap that the kernel never saw is finished by the successor."""
-    vmm, mapped = killed_around(case, "unmap", "before")
-    assert not mapped
-    vmm.map("dma", RAM, "ram", 0x20000, 0x10000, READ_WRITE)
-    case.device_works(vmm, 0x33)
-    vmm.release()
-    vmm.end()
-
-
-def killed_between_unmap_ioctl_and_outcome(case):
-    """An unmap whose end the VMM did not live to see stays done."""
-    vmm, mapped = killed_around(case, "unmap", "after")
-    assert not mapped
-    vmm.map("dma", RAM, "ram", 0x20000, 0x10000, READ_WRITE)
-    case.device_works(vmm, 0x34)
-    vmm.release()
-    vmm.end()
+globals().update({f"killed_between_{name}": killed_between(*row)
+                  for name, row in KILLED_BETWEEN.items()})
 
 
 def two_spaces(case):
