@@ -313,20 +313,29 @@ class End(DaemonTest):
         self.end_daemon()
         return log
 
-    def big_memory(self):
-        """Memory whose last close takes a while."""
+    def store_big_memory(self, holder):
+        """Its session holds memory, alone, whose last close takes a while."""
         size = 128 << 20
         fd = memfd(size)
         with contextlib.suppress(OSError):
             os.posix_fallocate(fd, 0, size)
-        return fd
+        holder.store([describe("memory", "ram", 1)], [fd])
+        close(fd)
+
+    def flooding_client(self):
+        """One that has sent all that it could, and read nothing; its socket does not block."""
+        client = self.client()
+        client.socket.setblocking(False)
+        call = encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client.socket.send(call)
+        return client
 
     def test_a_call_under_way_is_answered_before_the_end(self):
         client, other = self.client(), self.client()
         client.attach("vm")
-        memory = self.big_memory()
-        client.store([describe("memory", "ram", 1)], [memory])
-        close(memory)
+        self.store_big_memory(client)
         client.send(SESSION + "Release")
         client.wait_until_received()
         self.terminate()
@@ -337,14 +346,7 @@ class End(DaemonTest):
         self.end_daemon()
 
     def test_an_answer_half_out_is_finished_before_the_end(self):
-        client = self.client()
-        client.socket.setblocking(False)
-        call = encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
-        try:
-            while True:
-                client.socket.send(call)
-        except BlockingIOError:
-            pass
+        client = self.flooding_client()
         self.terminate()
         self.assertTrue(eventually(lambda: "stopping" in self.daemon.log()))
         client.socket.setblocking(True)
@@ -359,22 +361,13 @@ class End(DaemonTest):
         self.end_daemon()
 
     def test_a_client_that_never_reads_does_not_keep_it_from_ending(self):
-        client = self.client()
-        client.socket.setblocking(False)
-        call = encode(SERVICE + "GetInterfaceDescription", {"interface": "io.vfiocpr.Session"})
-        try:
-            while True:
-                client.socket.send(call)
-        except BlockingIOError:
-            pass
+        self.flooding_client()
         self.assertRegex(self.log_at_end(), GAVE_UP + "|leaves its answer unread")
 
     def test_a_oneway_call_under_way_does_not_delay_the_end(self):
         client = self.client()
         client.attach("vm")
-        memory = self.big_memory()
-        client.store([describe("memory", "ram", 1)], [memory])
-        close(memory)
+        self.store_big_memory(client)
         client.send(SESSION + "Release", oneway=True)
         client.wait_until_received()
         self.assertNotIn(GAVE_UP, self.log_at_end())
@@ -383,9 +376,7 @@ class End(DaemonTest):
         for _ in range(5):
             holder = self.holder()
             holder.attach("vm")
-            memory = self.big_memory()
-            holder.store([describe("memory", "ram", 1)], [memory])
-            close(memory)
+            self.store_big_memory(holder)
             with self.daemon.stopped():
                 holder.kill()
                 self.terminate()
@@ -396,9 +387,7 @@ class End(DaemonTest):
         for _ in range(5):
             with Client(self.daemon) as client:
                 client.attach("vm")
-                memory = self.big_memory()
-                client.store([describe("memory", "ram", 1)], [memory])
-                close(memory)
+                self.store_big_memory(client)
                 client.send(SESSION + "Release", oneway=True)
                 client.wait_until_received()
             self.end_daemon()
@@ -407,9 +396,7 @@ class End(DaemonTest):
     def test_it_ends_clean_with_a_remove_under_way(self):
         holder = self.holder()
         holder.attach("vm")
-        memory = self.big_memory()
-        holder.store([describe("memory", "ram", 1)], [memory])
-        close(memory)
+        self.store_big_memory(holder)
         with self.daemon.stopped():
             holder.start("call", 0, "Remove", {"kind": "memory", "name": "ram"})
             time.sleep(0.05)
