@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests of the journal have in common: a daemon whose PID 1 is pid1.py, holders that come
+back, and journals of the test's own."""
+
+import array
+import json
+import os
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from client import Client
+from daemontest import DaemonTest
+from fds import close, close_all, track
+from holder import Holder
+from patience import eventually, is_asleep
+from pid1 import Pid1
+
+
+class VM(Holder):
+    """A holder process; attach() is over a connection of its own each time."""
+
+    current = None
+
+    def attach(self, name, **parameters):
+        self.current = self.connect()
+        return self.call("Attach", {"name": name, **parameters})[0]
+
+    def call(self, method, parameters=None, fds=()):
+        return self.do("call", self.current, method, parameters, fds=fds)
+
+    def fetch(self):
+        """[(object, [descriptors])]"""
+        held, cursor = [], 0
+        while cursor is not None:
+            answer, fds = self.call("Fetch", {"cursor": cursor})
+            for item in answer["objects"]:
+                index = item["firstFileDescriptor"]
+                held.append((item, fds[index : index + item.get("count", 1)]))
+            cursor = answer.get("next")
+        return held
+
+
+def pair():
+    """An empty journal of our own: its receiving and its sending end, tracked."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return [track(end.detach()) for end in ends]
+
+
+def append(end, record, fds=()):
+    data = record if isinstance(record, bytes) else json.dumps(record).encode()
+    control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    with socket.socket(fileno=os.dup(end)) as sender:
+        sender.sendmsg([data], control)
+
+
+class JournalTest(DaemonTest):
+    pid1_options = {}
+
+    def setUp(self):
+        self.addCleanup(close_all)
+        self.daemon = Pid1(**self.pid1_options)
+        self.addCleanup(self.end_daemon)
+        self.status()
+        self.wait_until_asleep()  # its message to systemd is out, and our question's pidfd is closed
+        self.idle_fds = self.daemon.fds()
+
+    def wait_until_asleep(self):
+        self.assertTrue(eventually(lambda: is_asleep(self.daemon.pid)))
+
+    def tearDown(self):
+        """It has asked nothing of systemd that systemd would refuse."""
+        if self.daemon:
+            told = self.daemon.told
+            wrong = {what: told[what] for what in ("not main", "bad", "duplicates", "hung up")}
+            self.assertEqual(set(wrong.values()), {0}, wrong)
+
+    def vm(self, name=None):
+        vm = VM(self.daemon)
+        self.addCleanup(vm.kill)
+        if name:
+            self.assertEqual(vm.attach(name)["start"], "new")
+        return vm
+
+    def restart(self, **how):
+        self.daemon.restart(**how)
+
+    def resume(self, vm, name, objects):
+        self.assertEqual(vm.attach(name), {"start": "resumed", "objects": objects})
+
+    def claim(self, name, objects):
+        vm = self.vm()
+        self.assertEqual(vm.attach(name), {"start": "claimed", "objects": objects})
+        return vm
+
+    def sessions(self):
+        with Client(self.daemon) as client:
+            return {name: s for (_, name), s in client.sessions().items()}
+
+    def status(self):
+        with Client(self.daemon) as client:
+            return client.call("Status")[0]
+
+    def release(self, name):
+        with Client(self.daemon) as client:
+            client.call("Release", {"name": name})
+
+    def assertHeld(self, vm, names, fds):
+        """These objects, in this order, and these open files."""
+        held = vm.fetch()
+        found = []
+        for item, _ in held:
+            if not found or found[-1] != item["name"]:
+                found.append(item["name"])
+        self.assertEqual(found, list(names))
+        got = [fd for _, part in held for fd in part]
+        self.assertSameFiles(fds, got)
+        for fd in got:
+            close(fd)
+        return [item for item, _ in held]
+
+    def assertStored(self, sessions, more=()):
+        """The store has both ends of as many journals, and what is named."""
+
+        def is_so():
+            names = [n for n in self.daemon.names() if n not in more]
+            return len(names) == 2 * sessions and len(self.daemon.names()) - len(names) == len(more)
+
+        self.assertTrue(eventually(is_so), self.daemon.names())
+
+
+def planted(pid1, *records, number=1):
+    """A journal of the test's own, of (record, descriptors) or records, into the fd store."""
+    receive, send = pair()
+    for record in records:
+        append(send, *record) if isinstance(record, tuple) else append(send, record)
+    pid1.put(receive, f"journal-{number:016x}-r")
+    pid1.put(send, f"journal-{number:016x}-s")
+
+
+def copy_of(name="vm", uid=0, objects=(), fds=(), **state):
+    """The records of a session's whole copy; state: fields of its state record, or descriptors of
+    it as "holder"."""
+    holder = state.pop("holder", [])
+    fields = {"state": 2, "since": time.monotonic_ns() // 1000, "pid": 0, "spaces": [], **state}
+    return [
+        {"op": "open", "version": 1, "generation": 1, "name": name, "uid": uid},
+        ({"op": "state", **fields}, holder),
+        ({"op": "objects", "objects": list(objects), "first": True, "last": True}, list(fds)),
+        {"op": "complete"},
+    ]
