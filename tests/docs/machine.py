@@ -11,10 +11,10 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
-sys.path += [HERE, os.path.join(SOURCE, "tests", "vm")]
+sys.path += [HERE, os.path.join(SOURCE, "tests", "vm", "cases")]
 import commands  # noqa: E402
 import expected  # noqa: E402
-from cases import edu_devices  # noqa: E402 (of tests/vm)
+from case import edu_devices  # noqa: E402 (of tests/vm/cases)
 from vmm import wait_for  # noqa: E402
 
 EDU = os.path.join(SOURCE, "build", "edu")

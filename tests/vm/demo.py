@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
-from cases import edu_devices  # noqa: E402
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "cases"))
+from case import edu_devices  # noqa: E402
 from client import SESSION, Client  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from vmm import BUILD, Resets, ctl, session, wait_for  # noqa: E402

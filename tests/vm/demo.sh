@@ -17,6 +17,5 @@ tests/vm/harness/run.sh --kernel iommufd --list "$list" --stream demo \
 	build/edu:/tests/build/edu \
 	build/libvfio-cpr.so.0:/tests/build/libvfio-cpr.so.0 \
 	tests/lib:/tests/lib \
-	tests/vm/cases.py:/tests/vm/cases.py \
-	tests/vm/vmm.py:/tests/vm/vmm.py \
+	tests/vm/cases:/tests/vm/cases \
 	tests/vm/demo.py:/tests/vm/demo.py

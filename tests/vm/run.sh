@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Runs the cases of cases.py in the test VM: run.sh KERNEL [--only PATTERN] [--results DIR] ...
+# Runs the cases of cases/ in the test VM: run.sh KERNEL [--only PATTERN] [--results DIR] ...
 # KERNEL is iommufd (both backends) or debian-6.1 (type1). BUILD is what is tested.
 set -eu -o pipefail
 
@@ -15,7 +15,7 @@ backends=type1
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
 # shellcheck disable=SC2086 # a list of words
-BUILD=/tests/build /usr/bin/python3 tests/vm/cases.py --list $backends >"$list"
+BUILD=/tests/build /usr/bin/python3 tests/vm/cases --list $backends >"$list"
 tests/vm/harness/run.sh --kernel "$kernel" --list "$list" "$@" \
 	"$build/vfio-cprd:/tests/build/vfio-cprd" \
 	"$build/vfio-cprctl:/tests/build/vfio-cprctl" \
@@ -24,5 +24,4 @@ tests/vm/harness/run.sh --kernel "$kernel" --list "$list" "$@" \
 	"$build/tests/vmm:/tests/build/tests/vmm" \
 	"$build/tests/killpoint.so:/tests/build/tests/killpoint.so" \
 	"tests/lib:/tests/lib" \
-	"tests/vm/cases.py:/tests/vm/cases.py" \
-	"tests/vm/vmm.py:/tests/vm/vmm.py"
+	"tests/vm/cases:/tests/vm/cases"

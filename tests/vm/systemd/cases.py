@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
-import cases as vm  # noqa: E402
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "cases"))
+import case as vm  # noqa: E402
 from client import Client  # noqa: E402
 from vmm import BUILD, Died, Resets, ctl, session, wait_for, wait_for_state  # noqa: E402
 

@@ -38,8 +38,7 @@ tests/vm/harness/run.sh --kernel iommufd --list "$work/list" --mem 2048 "$@" \
 	"$build/tests/vmm:/tests/build/tests/vmm" \
 	"$build/tests/killpoint.so:/tests/build/tests/killpoint.so" \
 	"tests/lib:/tests/lib" \
-	"tests/vm/cases.py:/tests/vm/cases.py" \
-	"tests/vm/vmm.py:/tests/vm/vmm.py" \
+	"tests/vm/cases:/tests/vm/cases" \
 	"$here/cases.py:/tests/vm/systemd/cases.py" \
 	"$here/runner.py:/tests/vm/systemd/runner.py" \
 	"systemd/50-vm-example.conf:/tests/systemd/50-vm-example.conf" \
