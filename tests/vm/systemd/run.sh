@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Runs the cases of cases.py in a test VM whose PID 1 is systemd, with vfio-cprd installed as a
+# Runs the cases of cases/ in a test VM whose PID 1 is systemd, with vfio-cprd installed as a
 # package installs it: run.sh [--only PATTERN] [--results DIR] [--interactive] ...
 #
 # The VM is the harness's, and the options are those of ../harness/run.sh. Its kernel starts initrd
@@ -25,7 +25,7 @@ if [ $sanitize = 1 ]; then
 	printf '%s\n' '[Service]' 'Environment=ASAN_OPTIONS=detect_leaks=0' \
 		>"$work/product/usr/lib/systemd/system/vfio-cprd.service.d/sanitizer.conf"
 fi
-BUILD=/tests/build /usr/bin/python3 "$here/cases.py" --list >"$work/list"
+BUILD=/tests/build /usr/bin/python3 "$here/cases" --list >"$work/list"
 
 # The root file system travels in the initramfs, so it takes its size in memory
 tests/vm/harness/run.sh --kernel iommufd --list "$work/list" --mem 2048 "$@" \
@@ -39,7 +39,7 @@ tests/vm/harness/run.sh --kernel iommufd --list "$work/list" --mem 2048 "$@" \
 	"$build/tests/killpoint.so:/tests/build/tests/killpoint.so" \
 	"tests/lib:/tests/lib" \
 	"tests/vm/cases:/tests/vm/cases" \
-	"$here/cases.py:/tests/vm/systemd/cases.py" \
+	"$here/cases:/tests/vm/systemd/cases" \
 	"$here/runner.py:/tests/vm/systemd/runner.py" \
 	"systemd/50-vm-example.conf:/tests/systemd/50-vm-example.conf" \
 	"$here/units:/tests/vm/systemd/units"
