@@ -6,7 +6,7 @@ import unittest
 
 from client import SERVICE, SESSION, Client, VarlinkError
 from daemon import Daemon
-from fds import close_all, is_same_file
+from fds import close_all, describe, eventfd, is_same_file
 from holder import Holder
 from patience import eventually
 
@@ -75,3 +75,22 @@ class DaemonTest(unittest.TestCase):
         self.assertEqual(len(a), len(b))
         for i, (x, y) in enumerate(zip(a, b)):
             self.assertTrue(is_same_file(x, y), f"descriptor {i} is another open file")
+
+
+class StoreTest(DaemonTest):
+    """One holder with one session that holds an eventfd, to be intact in the end."""
+
+    def setUp(self):
+        super().setUp()
+        self.kept = eventfd()
+        self.vm = self.client()
+        self.vm.attach("vm")
+        self.vm.store([describe("eventfd", "kept", 1000)], [self.kept])
+        self.base = self.daemon.fds() - self.idle_fds
+
+    def assertIntact(self):
+        """Nothing but that eventfd is held, it is the same file, and no descriptor is left over."""
+        held = self.vm.fetch_all()
+        self.assertEqual([o["name"] for o, _ in held], ["kept"])
+        self.assertSameFiles(held[0][1], [self.kept])
+        self.assertIdle(self.base)
