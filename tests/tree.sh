@@ -368,11 +368,24 @@ no_circles() {
 		tests/circles.py "$BUILD" daemon peer,refusal,server,session
 }
 
+# Those that git tracks; without git, all but build/.
+files_are_short() {
+	{
+		git ls-files -- '*.c' '*.h' '*.py' '*.sh' ||
+			find . -path ./build -prune -o -type f -regex '.*\.\(c\|h\|py\|sh\)' -print
+	} >"$work/sources"
+	test -s "$work/sources" || return
+	xargs -d '\n' wc -l <"$work/sources" | awk '$1 > 600 && $2 != "total"' >"$work/long"
+	cat "$work/long"
+	test ! -s "$work/long"
+}
+
 has_fuzzer() {
 	echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
 		clang -fsanitize=fuzzer,address -x c - -o "$work/fuzzer" 2>/dev/null
 }
 
+holds "no source file has more than 600 lines" files_are_short
 holds "the library exports what the header declares and the version map names" map_is_exact
 holds "the static library shows nothing else" static_library_hides_the_rest
 holds "flags of the user are added to the build's own, from the environment and the command line" \
