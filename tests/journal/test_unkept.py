@@ -5,8 +5,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cpr import describe, eventfd, eventfds
-from test_journal import JournalTest
+from fds import describe, eventfd, eventfds
+from journaltest import JournalTest
 
 
 class Unkept(JournalTest):

@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 
-import cpr
-from cpr import Client, DaemonTest, describe
+from client import SESSION, Client, encode
+from daemontest import DaemonTest
+from fds import describe, eventfd
 
 
 def attached_by_another(daemon, name):
@@ -40,7 +41,7 @@ class States(DaemonTest):
                     with self.daemon.stopped():
                         # The daemon comes to the call first, and by that to the death.
                         more = method == "Monitor"
-                        connection.send(cpr.encode(cpr.SESSION + method, parameters, more=more))
+                        connection.send(encode(SESSION + method, parameters, more=more))
                         os.kill(pid, signal.SIGKILL)
                         os.waitpid(pid, 0)
                     with contextlib.suppress(ConnectionResetError):
@@ -68,12 +69,12 @@ class States(DaemonTest):
             with self.subTest(order=order):
                 holder = self.holder()
                 holder.attach("vm")
-                holder.store([describe("eventfd", "e", 1)], [cpr.eventfd()])
+                holder.store([describe("eventfd", "e", 1)], [eventfd()])
                 clients = {method: self.client() for method in order}
                 with self.daemon.stopped():
                     holder.kill()
                     for method in order:
-                        clients[method].send(cpr.SESSION + method, {}, more=method == "Monitor")
+                        clients[method].send(SESSION + method, {}, more=method == "Monitor")
                 told = self.states(clients["Monitor"], clients["List"], clients["Status"])
                 self.assertEqual(told, ("orphaned", "orphaned", 1))
                 self.client().call("Release", {"name": "vm"})
