@@ -93,7 +93,7 @@ static char *tell_aged(const struct session *session, const struct happening_det
 
 	(void)detail;
 	return g_strdup_printf(
-		"session %s%s is orphaned since %s, and nobody has claimed it: %zu descriptor%s "
+		"session %s%s has been orphaned since %s, and nobody has claimed it: %zu descriptor%s "
 		"held%s, and the memory that DMA has pinned. Start its VM again, or let go of "
 		"it: vfio-cprctl release %s%s%s",
 		session->name, unit, since, n, n == 1 ? " is" : "s are", devices, owner,

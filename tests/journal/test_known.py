@@ -149,15 +149,15 @@ class Known(JournalTest):
         self.daemon.start()
         self.daemon.wait_ready()
         self.logged(
-            r"warning: session old of vm@old\.service is orphaned since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,"
+            r"warning: session old of vm@old\.service has been orphaned since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,"
             r".* 1 descriptor is held, with device 0000:3b:00\.0,.*: vfio-cprctl release old$"
         )
         self.logged(
-            r"warning: session -odd is orphaned since .* vfio-cprctl release --uid 1000 -- -odd$"
+            r"warning: session -odd has been orphaned since .* vfio-cprctl release --uid 1000 -- -odd$"
         )
         for _ in range(20):
             self.status()
-        warnings = [line for line in self.daemon.log().splitlines() if "is orphaned since" in line]
+        warnings = [line for line in self.daemon.log().splitlines() if "has been orphaned since" in line]
         self.assertEqual(len(warnings), 2, warnings)
         # The time counts from the orphan's beginning: the next daemon knows it, and claims end it.
         vm = self.claim("old", 1)
