@@ -53,6 +53,9 @@ class Shell:
         script = os.path.join(self.work, str(self.count))
         with open(script, "w", encoding="utf-8") as file:
             file.write(text + "\n")
+        # Read before the shell may have come to make it
+        with open(script + ".out", "w", encoding="utf-8"):
+            pass
         self._say(f"{how.format(script)} >{script}.out 2>&1 </dev/null 3>&-{end}")
         return script
 
