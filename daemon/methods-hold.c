@@ -107,6 +107,31 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 	session_note_unit(session);
 }
 
+/* Whether a session can be held over this connection. false: an error has been answered. */
+static bool can_hold(struct peer *peer, const char *name)
+{
+	if (peer->session || peer->pidfd < 0) {
+		peer_fail(
+			peer, "BadState", 0,
+			"this connection has had a session already: use another connection for %s",
+			name);
+		return false;
+	}
+	/*
+	 * SO_PEERCRED tells 0 for a process that has no number in the daemon's PID namespace: pid_vnr(),
+	 * in the kernel's cred_to_ucred(). In a session 0 means that nobody holds it.
+	 */
+	if (peer->pid == 0) {
+		peer_fail(peer, "Refused", ESRCH,
+			  "session %s would have a holder that the daemon cannot see, in a PID "
+			  "namespace that is not the daemon's nor below it: run vfio-cprd in the "
+			  "PID namespace of the host",
+			  name);
+		return false;
+	}
+	return true;
+}
+
 void method_attach(struct peer *peer)
 {
 	const char *name;
@@ -122,13 +147,8 @@ void method_attach(struct peer *peer)
 	}
 	if (!method_owner(peer, owner, &uid))
 		return;
-	if (peer->session || peer->pidfd < 0) {
-		peer_fail(
-			peer, "BadState", 0,
-			"this connection has had a session already: use another connection for %s",
-			name);
+	if (!can_hold(peer, name))
 		return;
-	}
 	session = server_find_session(peer->server, uid, name);
 	if (!session) {
 		create(peer, name, uid);

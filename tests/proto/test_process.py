@@ -301,6 +301,41 @@ class Systemd(unittest.TestCase):
         self.assertIn("vfio-cprd.socket", text)
 
 
+@unittest.skipUnless(os.geteuid() == 0, "only root may make a PID namespace")
+class Namespace(unittest.TestCase):
+    """A daemon in a PID namespace of its own, as in a container: the tests are outside of it."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="vfio-cprd-")
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "socket")
+        command = ["unshare", "--pid", "--mount-proc", "--fork", "--kill-child", DAEMON,
+                   "--socket", self.path]
+        self.process = subprocess.Popen(command, env=ENV, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.process.wait)
+        self.addCleanup(self.process.kill)
+        self.assertTrue(eventually(self.listens, 60))
+
+    def listens(self):
+        try:
+            with Client(self.path) as client:
+                return client.call(SERVICE + "GetInfo")[0]
+        except (FileNotFoundError, ConnectionError):
+            return None
+
+    def test_a_process_that_the_daemon_cannot_see_gets_no_session(self):
+        # It would have the number 0, like a session that nobody holds: anybody could claim it.
+        with Client(self.path) as client:
+            client.send(SESSION + "Attach", {"name": "vm"})
+            answer = client.receive_message()[0]
+            self.assertEqual(answer["error"], SESSION + "Refused")
+            self.assertIn("PID namespace", answer["parameters"]["message"])
+            self.assertEqual(client.sessions(), {})
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", "rb") as children:
+            os.kill(int(children.read()), signal.SIGTERM)
+        self.assertEqual(self.process.wait(), 0)
+
+
 class End(DaemonTest):
     def terminate(self):
         os.kill(self.daemon.pid, signal.SIGTERM)
