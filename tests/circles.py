@@ -18,10 +18,15 @@ def symbols(path, *options):
     return {line.split()[0] for line in output.splitlines()}
 
 
+def objects_of(build, folder):
+    """The folder's object files, by the name of their source without its ending."""
+    return {source.stem: pathlib.Path(build, source).with_suffix(".o")
+            for source in pathlib.Path(folder).glob("*.c")}
+
+
 def calls(build, folder):
     """For each file of the folder the others whose functions or data it uses."""
-    objects = {source.stem: pathlib.Path(build, source).with_suffix(".o")
-               for source in pathlib.Path(folder).glob("*.c")}
+    objects = objects_of(build, folder)
     owner = {symbol: name for name, path in objects.items()
              for symbol in symbols(path, "--defined-only")}
     return {name: {owner[symbol] for symbol in symbols(path, "--undefined-only")
@@ -61,4 +66,5 @@ def main(build, folder, *lists):
     return int(found != meant)
 
 
-sys.exit(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

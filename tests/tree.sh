@@ -399,6 +399,8 @@ holds "it builds as distributions build, with LTO, and links shared and static" 
 holds "every public function has a manual page" functions_are_documented
 holds "a circle of files is found" circles_are_found
 holds "files call each other in no circle, but for a peer, the server and its sessions" no_circles
+# Floors, invariants and names, as docs/hacking.md has them: a line for each.
+/usr/bin/python3 tests/lib/runner.py tests/test_house.py || status=1
 holds "the header stands alone, in C and in C++" header_stands_alone
 holds "an install is whole, and the example builds against it, shared and static" installs_whole
 holds "an uninstall removes what an install has put, and nothing else" uninstalls_whole
