@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Why the session could not be handed over, found while there is time to do something about it.
- * Only what is certain is told, and nothing is asked that would change anything: CHECK_EXTENSION
- * may be asked, IOMMU_IOAS_CHANGE_PROCESS may not, since the question is the act.
+ * Only what is certain is told, and no question is asked that would change anything.
+ * CHECK_EXTENSION changes nothing; IOMMU_IOAS_CHANGE_PROCESS cannot be tried out, as it would move
+ * what is pinned.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,7 @@ struct report {
 	int (*fn)(const char *object, const char *reason, void *userdata);
 	void *userdata;
 	int n;
-	int stop; /* what fn returned to end it */
+	int stop; /* what fn returned; not 0: it wants no more */
 };
 
 /* Returns false when the VMM has heard enough. */

@@ -22,7 +22,7 @@
 
 #define VARLINK_SERVICE "org.varlink.service."
 
-/* The daemon is trusted, but not with all of our memory: Show tells of every object. */
+/* An answer to Show names every object. What is larger than this is a fault of the daemon. */
 #define ANSWER_MAX_BYTES (64 * 1024 * 1024)
 
 struct connection {
@@ -250,7 +250,7 @@ int connection_call(struct connection *connection, const char *method, json_t *p
 	int r, sent;
 
 	sent = connection_send(connection, method, parameters, false, fds, n_fds, deadline);
-	/* A daemon that hung up on us may have said why before. */
+	/* If the daemon has closed the connection, its reason may be there to be read. */
 	if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
 		return sent;
 	r = connection_receive(connection, deadline, &message, &received);

@@ -2,7 +2,7 @@
 /*
  * Makes the mappings of a dead predecessor this process's own, and finds out what became of the
  * changes it did not live to see. Each step can be repeated: a slot is done when its pending mark
- * is gone, and whoever dies half way leaves a table that the next one restores just so.
+ * is gone, and the table of a process that dies half way is restored in the same way as any other.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -93,7 +93,7 @@ static int fail_restore(struct vfio_cpr_space *space, const struct table_slot *s
 			slot->size, slot->iova, space->name, g_strerror(-error), why);
 }
 
-/* Finishes an unmap. What is no longer there was unmapped. */
+/* Finishes an unmap. ENOENT: the predecessor had lived to do it. */
 static int restore_unmapping(struct vfio_cpr_space *space, uint32_t index,
 			     const struct table_slot *slot)
 {
@@ -117,7 +117,10 @@ static int restore_type1(struct vfio_cpr_space *space, uint32_t index,
 	if (r < 0)
 		return r;
 	r = dma_ioctl_set_vaddr(space, slot, vaddr);
-	/* This very process had it: its addresses are valid, but of a mapping it has given up. */
+	/*
+	 * EINVAL: the address is valid already. In a resumed session this process has given it, for
+	 * memory that it may have mapped elsewhere since. So it is cleared and given anew.
+	 */
 	if (r == -EINVAL && space->cpr->start == VFIO_CPR_START_RESUMED &&
 	    dma_ioctl_clear_vaddr(space, slot) == 0)
 		r = dma_ioctl_set_vaddr(space, slot, vaddr);
@@ -132,7 +135,10 @@ static int restore_type1(struct vfio_cpr_space *space, uint32_t index,
 	return 0;
 }
 
-/* Only an intent is left to ask about: by mapping it again. */
+/*
+ * Resolves an intent, the only kind of slot that CHANGE_PROCESS leaves open. iommufd has no call
+ * that asks for a mapping, so this maps it again: EEXIST tells that it is there.
+ */
 static int restore_iommufd(struct vfio_cpr_space *space, uint32_t index,
 			   const struct table_slot *slot)
 {
@@ -150,7 +156,7 @@ static int restore_iommufd(struct vfio_cpr_space *space, uint32_t index,
 	if (r == 0)
 		r = dma_ioctl_unmap(space, slot->iova, slot->size, &unmapped);
 	else
-		r = 0; /* refused now, so refused then */
+		r = 0; /* the kernel refuses it now, so it refused it then */
 	if (r < 0)
 		return fail_restore(space, slot, r);
 	slots_forget(space, index);
@@ -213,7 +219,7 @@ static int restore_pending(struct vfio_cpr_space *space, uint32_t index, struct 
 
 	if (!space->pending[index])
 		return 0;
-	/* With iommufd CHANGE_PROCESS has done what is mapped. */
+	/* For what is mapped in an iommufd, CHANGE_PROCESS has done all that there is to do. */
 	if (space->backend == VFIO_CPR_BACKEND_TYPE1 ||
 	    table_get_state(&space->table, index) != TABLE_MAPPED)
 		r = restore_slot(space, index, source);

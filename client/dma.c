@@ -66,7 +66,7 @@ static int slot_map(struct vfio_cpr_space *space, const struct table_slot *want,
 	int64_t slot = slots_find(space, want->iova);
 	int r;
 
-	/* An intent has to be resolved before it says anything, and may be gone by that. */
+	/* What an intent has become is known once it is resolved, which may free its slot. */
 	if (slot >= 0 && slots_is_pending(space, slot) &&
 	    (space->table.slots[slot].state != TABLE_MAPPED ||
 	     slot_is_same(&space->table.slots[slot], want))) {
@@ -249,7 +249,7 @@ int vfio_cpr_dma_for_each(struct vfio_cpr_space *space,
 		struct table_slot slot;
 		const struct object *object;
 
-		/* What is neither there for sure nor resolved yet is no mapping. */
+		/* Leaves out intents that are not resolved yet. */
 		if (table_read(&space->table, i, &slot) <= 0 || slot.state != TABLE_MAPPED)
 			continue;
 		object = inventory_find_id(cpr, slot.object);

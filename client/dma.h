@@ -5,7 +5,7 @@
 
 #include "client/cpr.h"
 
-/* Restores one pending slot; it is free then, if it was an intent that never came true. */
+/* Restores one pending slot. That of an intent which had not come true is free after it. */
 int dma_restore_one(struct vfio_cpr_space *space, uint32_t index);
 
 /* The kernel's calls: 0 or -errno. */

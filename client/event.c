@@ -13,7 +13,7 @@
 #include "common/fd.h"
 
 #define RETRY_MSEC 200
-/* A daemon that accepts but does not answer yet is given so long, then the next try. */
+/* How long a daemon that has accepted the connection may take to answer, before the next try. */
 #define PROBE_MSEC 2000
 
 void event_init(struct vfio_cpr *cpr)
@@ -217,7 +217,7 @@ int vfio_cpr_process(struct vfio_cpr *cpr, enum vfio_cpr_event *ret_event)
 			timer_set(events, PROBE_MSEC);
 		}
 	}
-	/* The end outweighs a hiccup of the connection that told it. */
+	/* If the session has ended, that matters more than a connection that was lost just then. */
 	if (events->released) {
 		events->released = false;
 		cpr->is_released = true;

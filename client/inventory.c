@@ -119,7 +119,10 @@ static void inventory_drop(struct vfio_cpr *cpr, struct object *object)
 	g_ptr_array_remove(cpr->objects, object);
 }
 
-/* Takes over an object: as it is, or its descriptors into the one that is there. Returns that. */
+/*
+ * Takes over an object. If there is one of that kind and name, it gets the descriptors. Returns the
+ * object that is in the inventory now.
+ */
 static struct object *inventory_merge(struct vfio_cpr *cpr, struct object *object)
 {
 	struct object *old = inventory_find(cpr, object->kind, object->name);
@@ -254,7 +257,7 @@ int inventory_store(struct vfio_cpr *cpr, struct object **objects, size_t n)
 	if (cpr->is_protected) {
 		r = link_run(cpr, store_exchange, &store, NULL, name);
 		if (r < 0) {
-			/* Unanswered, it may have taken effect: look, once there is a daemon. */
+			/* Without an answer it may have taken effect: the next daemon is asked. */
 			if (name[0] == '\0')
 				cpr->doubt = true;
 			return r;
@@ -286,14 +289,14 @@ static int object_from_json(json_t *json, struct fdlist *fds, struct object **re
 	const char *parameter;
 	struct object *object;
 
-	/* Not strict: a newer daemon may tell more. */
+	/* Not strict, since a newer daemon may send fields that this library does not know. */
 	problem = object_description_parse(json, false, fds->n, &description, &parameter);
 	if (problem)
 		return -EPROTO;
 	object = object_new(description.kind, description.name);
 	object->id = description.id;
 	object->attributes = object_attributes_copy(&description.attributes);
-	/* The last first, so that the array grows once. */
+	/* From the last on, so that the array grows only once. */
 	for (int64_t i = description.count - 1; i >= 0; i--)
 		object_set_fd(object, description.first + i,
 			      fdlist_take(fds, description.first_descriptor + i));
@@ -400,7 +403,7 @@ int inventory_remove(struct vfio_cpr *cpr, enum object_kind kind, const char *na
 		r = link_call(cpr, SESSION_METHOD("Remove"),
 			      json_pack("{s:s, s:s}", "kind", object_kind_name(kind), "name", name),
 			      NULL, &repeated, error);
-		/* The first try was answered by nobody, but had taken effect. */
+		/* NoSuchObject after a repeat: the first try removed it, its answer was lost. */
 		if (r < 0 && !(repeated && strcmp(error, "NoSuchObject") == 0))
 			return r;
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Eventfds: those of a device's interrupts, and any other. The kernel's trigger holds the eventfd,
- * so a vector that the session has is armed, and is left alone: setting it again would open a
- * window in which an interrupt is lost. A vector is stored after it is armed for that reason.
+ * so that a vector stays armed over the VMM's death. One that the session has is therefore left as
+ * it is: setting it again would open a window in which an interrupt is lost. A new one is armed
+ * before it is stored, so that every vector that the session has is armed.
  */
 #include <errno.h>
 #include <linux/vfio.h>
@@ -277,7 +278,7 @@ int vfio_cpr_kick(struct vfio_cpr *cpr)
 	for (guint i = 0; i < cpr->objects->len; i++) {
 		struct object *object = cpr->objects->pdata[i];
 
-		/* err and req are no interrupts: to signal them would be a false alarm. */
+		/* The ERR and REQ indices report events: signalling them would be a false alarm. */
 		if (object->kind != OBJECT_EVENTFD || !object->attributes.device ||
 		    object->attributes.irq_action != VFIO_CPR_IRQ_TRIGGER ||
 		    !is_interrupt(object->attributes.irq_index))
@@ -285,7 +286,7 @@ int vfio_cpr_kick(struct vfio_cpr *cpr)
 		for (uint32_t j = 0; j < object->n_fds; j++) {
 			if (object->fds[j] < 0)
 				continue;
-			/* EAGAIN: the count is full, and so is seen anyway. */
+			/* EAGAIN: the count is at its maximum, so the eventfd is readable. */
 			(void)eventfd_write(object->fds[j], 1);
 			n++;
 		}

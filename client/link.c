@@ -21,17 +21,17 @@ int link_answer_timeout(const struct vfio_cpr *cpr)
 	return MAX(MIN(cpr->timeout_msec, (uint32_t)G_MAXINT), ANSWER_MIN_MSEC);
 }
 
-/* A daemon that dies of a call is not to be killed by it for ever. */
+/* If the daemon dies of a call, repeating it without end would kill each new daemon. */
 #define REPEATS_MAX 50
 
-/* Errors of a connection that a new one may not have. */
+/* Whether the connection broke, so that the call may succeed on a new one. */
 static bool is_lost(int error, const struct call_error *answer)
 {
 	return (!answer || answer->name[0] == '\0') &&
 	       (error == -ECONNRESET || error == -EPIPE || error == -ENOTCONN);
 }
 
-/* Errors of connect() that pass when the daemon is started. */
+/* Whether connect() failed because no daemon is there, which may change when one is started. */
 static bool is_away(int error)
 {
 	return error == -ECONNREFUSED || error == -ENOENT || error == -EAGAIN ||
@@ -159,7 +159,7 @@ int link_run(struct vfio_cpr *cpr, exchange_fn exchange, void *userdata, bool *r
 		}
 		if (ret_name)
 			g_strlcpy(ret_name, error.name, 64);
-		/* Attached, and yet no holder: an operator has ended the session meanwhile. */
+		/* The daemon knows the attached session no more: an operator released it. */
 		if (cpr->session && strcmp(error.name, "NotHolder") == 0) {
 			cpr->is_released = cpr->events.released = true;
 			return cpr_check_slow(cpr);

@@ -91,7 +91,7 @@ static int memory_create(struct vfio_cpr *cpr, const char *name, uint64_t size, 
 				" bytes: %s: with huge pages it must "
 				"be a multiple of their size",
 				name, size, g_strerror(errno));
-	/* A device goes on writing to pages that a truncation would take from the file. */
+	/* After a truncation a device would go on writing to pages that left the file. */
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return cpr_fail(cpr, -errno, "cannot seal memory %s: %s", name, g_strerror(errno));
 	return fd_take(&fd);

@@ -46,7 +46,7 @@ static char *tell_absent(const char *path, bool is_default)
 				  "another one in VFIO_CPR_SOCKET"
 				: "there is no such socket: start vfio-cprd on it, or name another "
 				  "one in VFIO_CPR_SOCKET");
-	/* Network namespaces have their table of sockets; file systems may differ within one. */
+	/* /proc/net/unix is per network namespace, and the files per mount namespace. */
 	return g_strdup_printf(
 		"the file is not there, while somebody listens on it: it was deleted, and %s; or "
 		"this process has a root or /run of its own, which needs BindPaths=",

@@ -34,7 +34,7 @@ static const char *default_path(void)
 	return path && *path ? path : VFIO_CPR_SOCKET;
 }
 
-/* Makes this connection the session's: Attach again, and whatever the daemon then lacks. */
+/* Makes this connection the session's: attaches again, and stores what the daemon has lost. */
 static int session_resume(struct vfio_cpr *cpr, struct connection *connection, int timeout_msec,
 			  struct call_error *ret_error)
 {
@@ -148,7 +148,10 @@ static int start_decode(json_t *answer, bool repeated, enum vfio_cpr_start *ret_
 		*ret_start = VFIO_CPR_START_RESUMED;
 	else
 		return -EPROTO;
-	/* The first try made or claimed it, but its answer was lost: tell which. */
+	/*
+	 * "Resumed" after a repeat: the first try made or claimed the session, and its answer was
+	 * lost. A session that holds something was claimed.
+	 */
 	if (repeated && *ret_start == VFIO_CPR_START_RESUMED)
 		*ret_start = objects > 0 ? VFIO_CPR_START_CLAIMED : VFIO_CPR_START_NEW;
 	*ret_objects = objects;
@@ -232,7 +235,7 @@ int vfio_cpr_release(struct vfio_cpr *cpr)
 		return r;
 	if (cpr->is_protected) {
 		r = link_call(cpr, SESSION_METHOD("Release"), NULL, NULL, &repeated, name);
-		/* Ended by another, or by the first try, whose answer was lost. */
+		/* Somebody else has released it, or the first try did and its answer was lost. */
 		if (r < 0 && strcmp(name, "NotHolder") != 0 &&
 		    !(repeated && strcmp(name, "NoSuchSession") == 0))
 			return r;

@@ -59,7 +59,7 @@ void slots_forget(struct vfio_cpr_space *space, uint32_t slot)
 {
 	uint64_t iova = space->table.slots[slot].iova;
 
-	/* The index may have another at that iova: a mapping, where this was but an intent. */
+	/* If this is an intent, the index may have another slot at that iova, which is mapped. */
 	if (slots_find(space, iova) == slot)
 		g_hash_table_remove(space->slots, iova_key(iova));
 	slots_free(space, slot);
@@ -89,7 +89,7 @@ int slots_load(struct vfio_cpr_space *space)
 			g_array_append_val(space->free_slots, i);
 			continue;
 		}
-		/* An intent over a mapping is told apart in restore; the mapping counts. */
+		/* An intent at the iova of a mapping is not indexed; restoring frees its slot. */
 		if (slot.state == TABLE_MAPPED || slots_find(space, slot.iova) < 0)
 			index_add(space, slot.iova, i);
 		if (restored)

@@ -18,10 +18,10 @@ int64_t slots_find(const struct vfio_cpr_space *space, uint64_t iova);
 /* A slot to write an intent into, or -1: the table is full. It is taken by being written. */
 int64_t slots_alloc(struct vfio_cpr_space *space);
 
-/* The intent in the slot came true: it is a mapping, and is found from now on. */
+/* The intent in the slot has come true: slots_find() finds it as a mapping from now on. */
 void slots_mapped(struct vfio_cpr_space *space, uint32_t slot);
 
-/* Frees the slot of an intent that never came into the index; or one with its place in there. */
+/* Free the slot of an intent that is not in the index yet; or any slot, and its place there. */
 void slots_free(struct vfio_cpr_space *space, uint32_t slot);
 void slots_forget(struct vfio_cpr_space *space, uint32_t slot);
 

@@ -95,7 +95,10 @@ static int fail_open(struct vfio_cpr *cpr, int error, const char *path, const ch
 			error == -EACCES || error == -EPERM ? "" : modules);
 }
 
-/* Both ends of the ioctl number are shared with iommufd's imitation, which this tells apart. */
+/*
+ * iommufd can imitate a container (CONFIG_IOMMUFD_VFIO_CONTAINER), and then answers its ioctls.
+ * Only iommufd answers IOMMU_OPTION.
+ */
 static bool is_iommufd(int fd)
 {
 	struct iommu_option option = {
@@ -132,8 +135,8 @@ static int container_create(struct vfio_cpr *cpr)
 }
 
 /*
- * A fresh iommufd. IOMMU_IOAS_CHANGE_PROCESS is asked for now, while nothing is mapped and the
- * answer moves nothing; later the question would be the act.
+ * A fresh iommufd. Whether the kernel has IOMMU_IOAS_CHANGE_PROCESS is tried now, while nothing is
+ * mapped: later, trying it would move what is pinned.
  */
 static int iommufd_create(struct vfio_cpr *cpr)
 {

@@ -83,7 +83,7 @@ int vfio_cpr_state_get(struct vfio_cpr *cpr, const char *name, void **ret_data, 
 	data = malloc(st.st_size + 1);
 	if (!data)
 		return -ENOMEM;
-	data[st.st_size] = '\0'; /* for those who put a string */
+	data[st.st_size] = '\0'; /* so that a state that is text can be read as a string */
 	for (off_t done = 0; done < st.st_size;) {
 		ssize_t n = pread(object_fd(object, 0), data + done, st.st_size - done, done);
 

@@ -7,10 +7,10 @@
  * descriptors must begin a receive and be alone in it; whatever else comes with descriptors is a
  * violation, and the connection has to be closed.
  *
- * Of a sender that is known to send them with a message's first byte, and no second message with
- * that, more can be told: no receive goes beyond what was sent with descriptors, so they belong to
- * the last message that begins in it. A frame_writer is such a sender, and the daemon's answers to
- * one call follow each other without a pause.
+ * A frame_writer, which the daemon's answers come from, sends descriptors with a message's first
+ * byte and never two messages at once. The kernel ends a receive after a piece that had
+ * descriptors, so these belong to the last message that begins in what was received. Its messages
+ * may therefore follow each other without a pause.
  */
 #ifndef COMMON_FRAME_H
 #define COMMON_FRAME_H

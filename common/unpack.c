@@ -5,7 +5,7 @@
 #include <glib.h>
 #include <string.h>
 
-/* jansson names fields after the last colon of its text, an unknown one first among several. */
+/* jansson's text ends in ": FIELD", or in a list of fields with the unknown one first. */
 static char *field_of(const json_error_t *error)
 {
 	const char *name = strstr(error->text, ": ");

@@ -24,7 +24,7 @@
 #define QUEUE_BYTES  (8 * 1024 * 1024) /* asked for; the kernel gives up to net.core.wmem_max */
 #define INLINE_BYTES 2048	       /* a longer record goes into a memfd: the queue is dear */
 #define RECORD_BYTES (16 * 1024 * 1024)
-#define IN_MEMFD     "M" /* the message whose record is in its last descriptor */
+#define IN_MEMFD     "M" /* such a message brings its record in a memfd, its last descriptor */
 
 int journal_new(uint64_t generation, struct journal **ret_journal)
 {
@@ -37,7 +37,10 @@ int journal_new(uint64_t generation, struct journal **ret_journal)
 		return -errno;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
 		return -errno;
-	/* FORCE needs CAP_NET_ADMIN; what the other gives is enough for 40,000 descriptors. */
+	/*
+	 * SO_SNDBUFFORCE needs CAP_NET_ADMIN. Without it SO_SNDBUF gives net.core.wmem_max, which
+	 * is enough for 40,000 descriptors.
+	 */
 	if (setsockopt(ends[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
 		(void)setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	journal = g_new0(struct journal, 1);
@@ -77,7 +80,7 @@ void journal_free(struct journal *journal)
 		ends[n++] = journal->receive;
 	if (journal->send >= 0)
 		ends[n++] = journal->send;
-	/* With the last end goes the queue, and what it holds: a close that may block. */
+	/* With the last of the ends the kernel closes what is in the queue, which may block. */
 	worker_close(ends, n);
 	g_free(journal->name);
 	g_free(journal);
@@ -229,7 +232,10 @@ int journal_unpark(const struct journal *journal)
 	if (journal->foreign) {
 		r = fdstore_remove(journal->name);
 	} else {
-		/* First the log itself: who dies in between leaves an end that means nothing. */
+		/*
+		 * The receiving end first, since the queue is in it. If the daemon dies in between,
+		 * a sending end is left, which the next daemon drops.
+		 */
 		r = fdstore_remove(receive);
 		if (r == 0)
 			r = fdstore_remove(send);

@@ -20,18 +20,18 @@
 #include "common/fdlist.h"
 
 #define JOURNAL_PREFIX	"journal-" /* of the names in the fd store */
-#define JOURNAL_ENTRIES 2	   /* that one takes in the fd store */
+#define JOURNAL_ENTRIES 2	   /* of the fd store, for each journal */
 
 struct journal {
 	char *name;   /* in the fd store, followed by -r and -s for the ends */
-	bool foreign; /* it is none, and its name there is this alone */
+	bool foreign; /* it is no journal, and in the fd store it has just this name */
 	uint64_t generation;
 	int receive; /* -1: only PID 1 has it, so that a send fails with -EPIPE if it does not */
 	int send;
 	unsigned int records; /* written */
 };
 
-/* Makes an empty pair of the generation, not stored yet; no other has its name. */
+/* Makes an empty journal of that generation, under a name of its own. It is not stored yet. */
 int journal_new(uint64_t generation, struct journal **ret_journal);
 
 /* One that came back from the fd store; either end may be -1. name: without -r or -s; copied. */

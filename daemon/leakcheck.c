@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* GLib's socket to the journal, which it never closes. The daemon has none of the kind. */
+/* GLib never closes its socket to the journal. It is the only datagram socket in this process. */
 static bool is_datagram_socket(int fd)
 {
 	socklen_t length = sizeof(int);

@@ -22,7 +22,10 @@ static const char *level_prefix(GLogLevelFlags level)
 	return level & G_LOG_LEVEL_DEBUG ? "debug: " : "";
 }
 
-/* Part of a message may be a peer's: it can neither begin a line nor speak to a terminal. */
+/*
+ * A message may quote a peer: what is no printable character is escaped, so that nothing in it can
+ * begin a line or control a terminal.
+ */
 static void append_safely(GString *line, const char *message)
 {
 	g_autofree char *valid = g_utf8_make_valid(message, -1);

@@ -240,8 +240,9 @@ static void on_reload(evutil_socket_t number, short events, void *data)
 }
 
 /*
- * From the first line on a signal waits for the loop: one that came before would kill the daemon
- * while it takes over what systemd has kept. Threads started meanwhile leave them to the main one.
+ * Signals are blocked from the first line of main() until the loop runs. One that came earlier
+ * would kill the daemon while it takes over what systemd has kept. Threads that are started
+ * meanwhile keep them blocked, so that the main thread gets them.
  */
 static void hold_signals(int how)
 {
@@ -265,8 +266,8 @@ static struct event *catch_signal(struct event_base *base, int number, event_cal
 	struct event *event;
 
 	/*
-	 * What libevent puts back in the end: a second signal is not to kill while devices are closed.
-	 * SIG_IGN would throw away one that waits.
+	 * When the event is freed, libevent puts this handler back: a second signal must not kill
+	 * the daemon while it closes devices. SIG_IGN would throw away one that is blocked now.
 	 */
 	signal(number, do_nothing);
 	event = evsignal_new(base, number, callback, data);
@@ -303,7 +304,7 @@ int main(int argc, char **argv)
 	bool listening;
 
 	hold_signals(SIG_BLOCK);
-	/* For --help; not more: a log is read by programs, and is in one language. */
+	/* So that --help prints the user's characters. Messages stay in one language. */
 	setlocale(LC_CTYPE, "");
 	log_init();
 	if (!parse_options(&options, argc, argv))

@@ -20,7 +20,7 @@ static void answer_attach(struct peer *peer, const char *start)
 		   NULL, 0);
 }
 
-/* Its holder lives: the same process may come back on a new connection, nobody else. */
+/* The holder lives. That process may come back on a new connection, and nobody else. */
 static void attach_to_held(struct peer *peer, struct session *session)
 {
 	if (session->holder.pid != peer->pid || (session->peer && !peer_hung_up(session->peer))) {
@@ -163,7 +163,7 @@ void method_attach(struct peer *peer)
 		attach_to_held(peer, session);
 		return;
 	}
-	/* The holder died. Its addresses are settled first, or it is on its way out: both end. */
+	/* The holder has died. Waits for the end of its settling, or of a release. */
 	if (session->busy)
 		session_wait(session, peer, method_attach);
 	else
@@ -192,7 +192,7 @@ void method_commit(struct peer *peer)
 		keep_state(session); /* with the unit; that may be missed */
 }
 
-/* Asked in the same turn as the release begins: nobody can claim it in between. */
+/* Called in the same turn of the loop in which the release begins: no claim can come in between. */
 static bool refuse_living(struct peer *peer, struct session *session)
 {
 	if (session->busy || !session_holder_lives(session))

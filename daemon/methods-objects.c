@@ -97,7 +97,7 @@ static void drop_staged(struct peer *peer)
 	object_set_init(&peer->staged, peer->account);
 }
 
-/* All at once; nothing can fail any more. */
+/* Moves all that is staged into the session, which cannot fail. */
 static void take_staged(struct peer *peer, struct session *session)
 {
 	devices_take(peer->server, session, &peer->staged);
@@ -113,7 +113,7 @@ static void finish_store(struct peer *peer, struct session *session)
 	keep_tidy(session);
 }
 
-/* The journal was written anew, without what is dead in it: there is room now, or never. */
+/* The journal was written anew: if it has no room now, it never will. */
 static void store_again(struct peer *peer)
 {
 	struct session *session = method_held_session(peer, store_again);

@@ -14,7 +14,10 @@
 
 #define MAPPINGS_PER_ANSWER 1000
 
-/* Deaths that the loop has not come to yet: so that all answers tell of one and the same state. */
+/*
+ * Handles the deaths that the loop has not come to yet, so that every answer after this one tells
+ * of the same states.
+ */
 static void notice_deaths(const struct server *server)
 {
 	GHashTableIter iter;

@@ -29,7 +29,7 @@ static bool watches(const struct peer *peer, const struct session *session)
 
 void monitor_tell(const struct session *session, const char *name)
 {
-	/* Copied: who does not read is cut off, and out of the set. */
+	/* A copy, since a peer that does not read may be closed here, and leave the set. */
 	g_autoptr(GList) peers = g_hash_table_get_keys(session->server->monitors);
 
 	for (GList *item = peers; item; item = item->next)

@@ -11,7 +11,7 @@
 
 static struct {
 	struct event *timer;
-	bool asked; /* a worker has been asked for a sign, and has not given it */
+	bool asked; /* a worker was asked to send WATCHDOG=1, and has not told that it did */
 } watchdog;
 
 static void give_sign(void *unused)
@@ -20,7 +20,7 @@ static void give_sign(void *unused)
 	sd_notify(0, "WATCHDOG=1");
 }
 
-/* Here again, by way of a worker's thread and the loop: both live, so the next may be asked. */
+/* Runs in the loop after a worker has sent it. So both are alive, and the next may be sent. */
 static void on_sign(void *unused)
 {
 	(void)unused;
@@ -74,7 +74,7 @@ void notify_ready(void)
 	tell(g_strdup("READY=1"));
 }
 
-/* One after the other: workers keep no order. */
+/* Both in one worker, since two would not keep their order. */
 static void send_reloaded(void *begun)
 {
 	send_text(begun);

@@ -11,7 +11,7 @@
 #include "daemon/object.h"
 #include "daemon/worker.h"
 
-/* What the object is for the kernel must fit what it is for its owner. */
+/* Whether the attributes suit the kind: a device needs the space that it is in, and so on. */
 static char *check_attributes(const struct object *object, const char **ret_parameter)
 {
 	bool single = object->kind != OBJECT_EVENTFD;
@@ -96,7 +96,7 @@ static char *take_descriptors(struct object *object, const struct object_descrip
 	return NULL;
 }
 
-/* Nothing has come of it: its descriptors are its sender's business again. */
+/* For an object that is refused: puts its descriptors back into the message's list. */
 static void give_back(struct object *object, struct fdlist *fds)
 {
 	object_take_all(object, fds);

@@ -7,14 +7,17 @@
 #define USERS_MAX     256	     /* with a bucket of their own: one user can be many (subuid) */
 
 struct bucket {
-	gint64 full_at; /* when it will have been quiet for long enough to have all of its burst */
+	gint64 full_at; /* when BURST lines at once may be told again, if none is till then */
 	unsigned int lost;
 };
 
 static GHashTable *buckets;  /* by uid */
-static struct bucket shared; /* of those for whom there is no room */
+static struct bucket shared; /* of all users beyond USERS_MAX */
 
-/* What it lost is told with what others lose, so that nobody keeps a bucket by having lost some. */
+/*
+ * Removes a bucket that is full again. The lines that it has lost are told with the shared
+ * bucket's, so that a user who lost some and causes no more does not keep a bucket for ever.
+ */
 static gboolean forget_quiet(gpointer uid, gpointer value, gpointer now)
 {
 	const struct bucket *bucket = value;

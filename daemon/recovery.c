@@ -103,7 +103,7 @@ static void read_journal(struct server *server, struct copies *copies, struct jo
 	struct replay replay;
 
 	if (journal->receive < 0) {
-		/* Its log was dropped on purpose, and the daemon died before the rest of it. */
+		/* The last daemon was dropping it, and got as far as this end. */
 		keep_drop(journal);
 		return;
 	}
@@ -131,7 +131,10 @@ static void read_journal(struct server *server, struct copies *copies, struct jo
 	g_hash_table_insert(copies->whole, g_steal_pointer(&key), copy);
 }
 
-/* It never counted, so the copy before it stands; or the session never was, and holds nothing. */
+/*
+ * A copy whose last record is missing never took effect: the older, whole copy is the session. If
+ * there is none and this one holds nothing, the session had not been acknowledged to anybody.
+ */
 static void judge_unfinished(struct server *server, const struct copies *copies, struct copy *copy)
 {
 	g_autofree char *key = copy_key(copy);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Every call that is refused: answered with an error, and logged here. Most refusals are mistakes
- * of a program, for its author to see at debug level. Who reaches for what is another user's makes
- * no mistake that a program would make by itself: its operator is warned.
+ * of a program, for its author to see at debug level. An attempt on what belongs to another user is
+ * seldom a mistake, so that the operator is warned of it.
  */
 #include <string.h>
 

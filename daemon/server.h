@@ -17,7 +17,7 @@ struct server {
 	GPtrArray *listeners;		 /* of struct event */
 	struct event *accept_again;	 /* accepting pauses while descriptors are short */
 	GHashTable *peers;		 /* a set of struct peer */
-	GHashTable *monitors;		 /* those of them that are told of events */
+	GHashTable *monitors;		 /* the peers that have called Monitor */
 	GHashTable *sessions;		 /* a set of struct session, by uid and name */
 	GHashTable *devices;		 /* PCI address -> struct session: daemon/devices.h */
 	size_t descriptor_limit;	 /* that sessions may hold */

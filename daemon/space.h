@@ -24,7 +24,7 @@ enum space_vaddr {
  */
 enum space_vaddr space_invalidate(int container, const struct table *table, char **ret_warning);
 
-/* iommufd: charges the pins to the daemon in place of a ghost. */
+/* iommufd: charges the pinned pages to the daemon in place of the dead process. */
 enum space_vaddr space_disown(int iommufd, char **ret_warning);
 
 /* Adds the number and bytes (at most INT64_MAX) of a table's mappings, changes in flight included. */

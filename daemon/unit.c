@@ -15,7 +15,7 @@ char *unit_of(pid_t pid, int pidfd)
 	/* malloc'ed by libsystemd; -ENODATA where the process is in no unit. */
 	if (pid <= 0 || pidfd < 0 || sd_pid_get_unit(pid, &unit) < 0)
 		return NULL;
-	/* Asked after: if it lives, the number was its own all the time. */
+	/* If the process lives still, the number was its own when the unit was looked up. */
 	copy = poll(&death, 1, 0) == 0 ? g_strdup(unit) : NULL;
 	free(unit);
 	return copy;

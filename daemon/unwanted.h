@@ -15,8 +15,8 @@ struct account;
 void unwanted_close(struct account *account, const int *fds, size_t n);
 
 /*
- * Closes a connection of that user. Messages that were not read go with it, and what they carry; only
- * then it takes a thread.
+ * Closes a connection of that user. If there are messages in it that were not read, the kernel
+ * closes their descriptors with it; then, and only then, that is done in a thread.
  */
 void unwanted_close_socket(struct account *account, int socket);
 
