@@ -284,7 +284,7 @@ int inventory_store_all(struct vfio_cpr *cpr, struct connection *connection, int
 
 static int object_from_json(json_t *json, struct fdlist *fds, struct object **ret_object)
 {
-	struct object_description description;
+	struct object_description description = {0};
 	g_autofree char *problem = NULL;
 	const char *parameter;
 	struct object *object;

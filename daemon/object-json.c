@@ -107,7 +107,7 @@ static void give_back(struct object *object, struct fdlist *fds)
 static struct object *parse(json_t *json, struct fdlist *fds, size_t *used,
 			    const char **ret_parameter, char **ret_message)
 {
-	struct object_description description;
+	struct object_description description = {0};
 	struct object *object;
 	char *message;
 
