@@ -108,7 +108,7 @@ static void swap_begin(struct session *session, struct journal *in, struct journ
 static int write_copy(struct session *session, struct journal **ret_journal)
 {
 	uint64_t generation = session->journal ? session->journal->generation + 1 : 1;
-	struct journal *journal = NULL; /* an errno is negative to us, not to a compiler */
+	struct journal *journal = NULL; /* compilers do not know that an error is negative */
 	int r = journal_new(generation, &journal);
 
 	if (r < 0)

@@ -52,7 +52,10 @@ static bool is_running(const struct holder *holder)
 	return holder->pidfd >= 0 && poll(&death, 1, 0) == 0;
 }
 
-/* Not anew for one that died before it was the VMM: the outage goes on. */
+/*
+ * The death since which the VM has no VMM. If a successor dies before its Commit, that is still the
+ * death before it.
+ */
 static void note_death(struct session *session)
 {
 	if (session->died == 0)
@@ -76,7 +79,10 @@ static void holder_died(struct session *session)
 		orphan_begin(session, pid);
 }
 
-/* While a worker is at the session this waits: the session's idle time asks the pidfd again. */
+/*
+ * If a worker is at the session, the death is dealt with after its work: session_set_idle() watches
+ * the pidfd again, which is readable still.
+ */
 static void on_death(evutil_socket_t fd, short events, void *data)
 {
 	struct session *session = data;
@@ -164,7 +170,7 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	if (session->holder.pidfd >= 0)
 		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
 	else if (session->state != SESSION_ORPHANED)
-		holder_died(session); /* its death was seen, but not the end of the work after it */
+		holder_died(session); /* the last daemon did not finish the work after the death */
 	else
 		oldorphan_watch(session);
 	return session;

@@ -13,7 +13,7 @@
 
 struct session;
 
-/* Where messages go, those of GLib itself as well. Before the first of them. */
+/* Decides where messages go, GLib's own included. To be called before there is one. */
 void log_init(void);
 
 /* For the daemon as a whole: session is NULL. */

@@ -79,7 +79,7 @@ static void finish_create(struct peer *peer)
 
 	if (session && session->kept == 0) {
 		answer_attach(peer, "new");
-		keep_state(session); /* with the unit; that may be missed */
+		keep_state(session); /* now with the unit, which is no loss if it fails */
 	} else if (session) {
 		session_release(session);
 		peer_fail(
@@ -189,7 +189,7 @@ void method_commit(struct peer *peer)
 	session_note_unit(session);
 	session_happened(session, HAPPENED_ACTIVE, &(struct happening_detail){.died = died});
 	if (!session->busy)
-		keep_state(session); /* with the unit; that may be missed */
+		keep_state(session); /* now with the unit, which is no loss if it fails */
 }
 
 /* Called in the same turn of the loop in which the release begins: no claim can come in between. */

@@ -165,7 +165,7 @@ static char *answer_text(const char *error, json_t *parameters, bool continues)
 	json_t *message;
 	char *text;
 
-	/* What could not be made is an answer all the same: somebody waits for it. */
+	/* If the parameters could not be made, the answer goes without: somebody waits for it. */
 	if (!parameters)
 		parameters = json_object();
 	message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
