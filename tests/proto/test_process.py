@@ -28,6 +28,15 @@ def run(*arguments, **options):
     )
 
 
+def answers(path):
+    """The socket's file is there before anybody listens."""
+    try:
+        with Client(path) as client:
+            return client.call(SERVICE + "GetInfo")
+    except (ConnectionError, FileNotFoundError):
+        return None
+
+
 class Options(unittest.TestCase):
     def setUp(self):
         self.addCleanup(close_all)
@@ -151,14 +160,7 @@ class Options(unittest.TestCase):
         )
         self.addCleanup(process.kill)
 
-        def answers():
-            try:
-                with Client(self.path) as client:
-                    return client.call(SERVICE + "GetInfo")
-            except (ConnectionError, FileNotFoundError):
-                return None
-
-        self.assertTrue(eventually(answers))
+        self.assertTrue(eventually(lambda: answers(self.path)))
         process.terminate()
         text = process.communicate()[1]
         self.assertEqual(process.returncode, 0, text)
@@ -209,9 +211,7 @@ class EarlySignals(unittest.TestCase):
 
     def test_a_signal_to_reload_that_comes_early_does_no_harm(self):
         process = self.start_and_send(signal.SIGHUP)
-        self.assertTrue(eventually(lambda: os.path.exists(self.path)))
-        with Client(self.path) as client:
-            client.call(SERVICE + "GetInfo")
+        self.assertTrue(eventually(lambda: answers(self.path)))
         process.terminate()
         text = process.communicate()[1]
         self.assertEqual(process.returncode, 0, text)
