@@ -229,7 +229,7 @@ int vfio_cpr_memory_import(struct vfio_cpr *cpr, const char *name, int fd,
 int vfio_cpr_memory_find(struct vfio_cpr *cpr, const char *name,
 			 struct vfio_cpr_memory **ret_memory);
 
-int vfio_cpr_memory_fd(const struct vfio_cpr_memory *memory); /* the library's */
+int vfio_cpr_memory_fd(const struct vfio_cpr_memory *memory);	     /* the library's */
 uint64_t vfio_cpr_memory_size(const struct vfio_cpr_memory *memory); /* bytes */
 bool vfio_cpr_memory_is_restored(const struct vfio_cpr_memory *memory);
 

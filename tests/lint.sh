@@ -16,8 +16,10 @@ mapfile -t scripts < <(git ls-files '*.sh' .ci/run tests/vm/harness/init tests/v
 	tests/docs/initrd)
 clang-format --dry-run -Werror "${sources[@]}" || status=1
 shellcheck -x -P SCRIPTDIR "${scripts[@]}" || status=1
+# It reads no header of the system, and is told of the macros that look like something else.
 cppcheck -q --enable=warning,portability --inline-suppr --error-exitcode=1 \
 	--suppress=missingIncludeSystem -D_GNU_SOURCE -I. -Iinclude \
+	'-DG_GNUC_PRINTF(format,first)=' '-Djson_array_foreach(array,index,value)=while((index=0,value=array))' \
 	"${sources[@]}" || status=1
 # Both compilers, warnings as errors.
 for compiler in gcc clang; do

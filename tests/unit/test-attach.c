@@ -105,7 +105,8 @@ int connection_next(struct connection *connection, int timeout_msec, json_t **re
 	(void)connection;
 	(void)timeout_msec;
 	(void)ret_fds;
-	*ret_continues = false;
+	if (ret_continues)
+		*ret_continues = false;
 	return r < 0 ? r : 1;
 }
 
