@@ -151,15 +151,17 @@ demo() {
 	run demo make demo
 }
 
-# The machines are emulated, and each leaves a processor idle: two lanes of about the same length, and
-# a short one.
-vm_and_journal() {
+# The machines are emulated, and each leaves a processor idle: lanes beside each other, of which the
+# systemd machine is the longest.
+in_lanes() {
 	build_plain
 	run_beside vm-systemd "${systemd[@]}"
 	run_beside journal "${journal[@]}"
 	run_beside kills after $! "${kills[@]}"
 	run vm-iommufd "${iommufd[@]}"
 	run vm-debian-6.1 "${debian[@]}"
+	install
+	docs
 	finish
 }
 
@@ -196,9 +198,7 @@ all)
 	proto
 	completion
 	run harness tests/vm/harness/run-selftest.sh iommufd
-	vm_and_journal
-	install
-	docs
+	in_lanes
 	;;
 tree) run tree tests/tree.sh ;;
 unit) run unit unit ;;
