@@ -13,7 +13,7 @@
 char *root;
 Findings *findings;
 
-static void setup(void)
+void host_make(void)
 {
 	root = g_dir_make_tmp("hostcheck-XXXXXX", NULL);
 	ck_assert_ptr_nonnull(root);
@@ -40,7 +40,7 @@ static void remove_tree(const char *path)
 	g_remove(path);
 }
 
-static void teardown(void)
+void host_remove(void)
 {
 	g_ptr_array_unref(findings);
 	remove_tree(root);
@@ -155,22 +155,4 @@ void expect(const char *check, enum check_status status, unsigned int blocks)
 		      "%s %s: status %d, blocks %u: %s", check, finding->subject, finding->status,
 		      finding->blocks, finding->detail);
 	ck_assert(status == CHECK_OK || finding->remedy);
-}
-
-int run_tests(const char *name, const TTest *const *tests, size_t n_tests)
-{
-	Suite *suite = suite_create(name);
-	TCase *tcase = tcase_create(name);
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tcase, setup, teardown);
-	for (size_t i = 0; i < n_tests; i++)
-		tcase_add_test(tcase, tests[i]);
-	suite_add_tcase(suite, tcase);
-
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -40,7 +40,8 @@ bool has(const char *check);
 /* It has that status and weight and, unless all is well, a remedy. */
 void expect(const char *check, enum check_status status, unsigned int blocks);
 
-/* Runs tests, each with a root of its own; main()'s status. */
-int run_tests(const char *name, const TTest *const *tests, size_t n_tests);
+/* Around each test: a root of its own, and no findings. */
+void host_make(void);
+void host_remove(void);
 
 #endif

@@ -10,6 +10,7 @@
 #include "cprctl/access.h"
 #include "cprctl/unitcheck.h"
 #include "tests/unit/hostroot.h"
+#include "tests/unit/suite.h"
 
 #define SOMEBODY "65533" /* no user of this machine */
 #define NODE	 "dev/vfio/12"
@@ -192,23 +193,19 @@ START_TEST(who_does_not_exist_is_named)
 }
 END_TEST
 
-int main(void)
+SUITE("access", host_make, host_remove)
 {
-	const TTest *const tests[] = {
-		a_user_without_access_is_a_blocker,
-		a_user_with_access_is_fine,
-		to_read_alone_is_not_enough,
-		groups_that_a_unit_adds_count,
-		the_askers_own_groups_do_not_count,
-		a_directory_on_the_way_counts,
-		a_node_that_the_caller_may_not_open_is_not_looked_into,
-		a_node_that_the_caller_may_open_is_not_worth_a_word,
-		who_is_not_root_cannot_ask_for_others,
-		a_node_that_is_not_there_is_not_told_again,
-		a_user_who_may_not_connect_is_a_blocker_for_all,
-		a_units_sandbox_is_a_blocker_for_whoever_it_is,
-		who_does_not_exist_is_named,
-	};
-
-	return run_tests("access", tests, G_N_ELEMENTS(tests));
+	tcase_add_test(tests, a_user_without_access_is_a_blocker);
+	tcase_add_test(tests, a_user_with_access_is_fine);
+	tcase_add_test(tests, to_read_alone_is_not_enough);
+	tcase_add_test(tests, groups_that_a_unit_adds_count);
+	tcase_add_test(tests, the_askers_own_groups_do_not_count);
+	tcase_add_test(tests, a_directory_on_the_way_counts);
+	tcase_add_test(tests, a_node_that_the_caller_may_not_open_is_not_looked_into);
+	tcase_add_test(tests, a_node_that_the_caller_may_open_is_not_worth_a_word);
+	tcase_add_test(tests, who_is_not_root_cannot_ask_for_others);
+	tcase_add_test(tests, a_node_that_is_not_there_is_not_told_again);
+	tcase_add_test(tests, a_user_who_may_not_connect_is_a_blocker_for_all);
+	tcase_add_test(tests, a_units_sandbox_is_a_blocker_for_whoever_it_is);
+	tcase_add_test(tests, who_does_not_exist_is_named);
 }

@@ -7,6 +7,7 @@
 
 #include "cprctl/access.h"
 #include "tests/unit/hostroot.h"
+#include "tests/unit/suite.h"
 
 static void look_at(const char *name)
 {
@@ -257,32 +258,28 @@ START_TEST(a_node_in_a_closed_directory_is_not_missing)
 }
 END_TEST
 
-int main(void)
+SUITE("devicecheck", host_make, host_remove)
 {
-	const TTest *const tests[] = {
-		a_device_of_vfio_pci_in_its_own_group_is_fine,
-		a_device_may_be_named_without_its_domain,
-		addresses_are_taken_in_upper_case_and_with_long_domains,
-		a_variant_driver_is_as_good,
-		a_device_of_a_host_driver_is_ruled_out_with_the_commands,
-		a_device_without_driver_needs_no_unbind,
-		a_group_shared_with_a_host_driver_is_not_viable,
-		a_group_shared_with_bridges_and_unbound_devices_is_viable,
-		a_device_without_group_is_ruled_out,
-		a_missing_cdev_rules_iommufd_out_only,
-		a_missing_cdev_matters_where_only_iommufd_works,
-		a_missing_group_node_rules_type1_out,
-		noiommu_rules_type1_out,
-		an_mdev_rules_type1_out,
-		a_device_that_is_not_there_is_a_blocker,
-		devices_that_may_not_be_listed_are_not_none,
-		devices_of_vfio_drivers_are_found,
-		nodes_that_this_user_may_not_open_leave_a_device_unknown,
-		a_device_that_may_not_be_looked_at_is_not_missing,
-		a_device_whose_links_may_not_be_read_is_not_bound_to_nothing,
-		a_group_that_may_not_be_listed_is_not_viable_for_that,
-		a_node_in_a_closed_directory_is_not_missing,
-	};
-
-	return run_tests("devicecheck", tests, G_N_ELEMENTS(tests));
+	tcase_add_test(tests, a_device_of_vfio_pci_in_its_own_group_is_fine);
+	tcase_add_test(tests, a_device_may_be_named_without_its_domain);
+	tcase_add_test(tests, addresses_are_taken_in_upper_case_and_with_long_domains);
+	tcase_add_test(tests, a_variant_driver_is_as_good);
+	tcase_add_test(tests, a_device_of_a_host_driver_is_ruled_out_with_the_commands);
+	tcase_add_test(tests, a_device_without_driver_needs_no_unbind);
+	tcase_add_test(tests, a_group_shared_with_a_host_driver_is_not_viable);
+	tcase_add_test(tests, a_group_shared_with_bridges_and_unbound_devices_is_viable);
+	tcase_add_test(tests, a_device_without_group_is_ruled_out);
+	tcase_add_test(tests, a_missing_cdev_rules_iommufd_out_only);
+	tcase_add_test(tests, a_missing_cdev_matters_where_only_iommufd_works);
+	tcase_add_test(tests, a_missing_group_node_rules_type1_out);
+	tcase_add_test(tests, noiommu_rules_type1_out);
+	tcase_add_test(tests, an_mdev_rules_type1_out);
+	tcase_add_test(tests, a_device_that_is_not_there_is_a_blocker);
+	tcase_add_test(tests, devices_that_may_not_be_listed_are_not_none);
+	tcase_add_test(tests, devices_of_vfio_drivers_are_found);
+	tcase_add_test(tests, nodes_that_this_user_may_not_open_leave_a_device_unknown);
+	tcase_add_test(tests, a_device_that_may_not_be_looked_at_is_not_missing);
+	tcase_add_test(tests, a_device_whose_links_may_not_be_read_is_not_bound_to_nothing);
+	tcase_add_test(tests, a_group_that_may_not_be_listed_is_not_viable_for_that);
+	tcase_add_test(tests, a_node_in_a_closed_directory_is_not_missing);
 }

@@ -9,6 +9,7 @@
 #include "cprctl/holder.h"
 #include "cprctl/unitcheck.h"
 #include "tests/unit/hostroot.h"
+#include "tests/unit/suite.h"
 
 /* One session, web1 of root's, orphaned, last of vm@web1.service; it holds device. */
 static json_t *orphan(const char *device)
@@ -188,22 +189,18 @@ START_TEST(a_vf_of_a_pf_of_the_host_needs_none)
 }
 END_TEST
 
-int main(void)
+SUITE("holder", host_make, host_remove)
 {
-	const TTest *const tests[] = {
-		an_orphans_device_is_a_blocker_for_others,
-		it_is_not_for_the_unit_whose_it_is,
-		a_running_vms_device_is_a_blocker_for_who_asks_for_it,
-		a_running_vms_device_is_fine_where_all_are_looked_at,
-		a_group_is_held_as_a_whole,
-		an_unbind_that_waits_is_told_from_a_device_without_driver,
-		what_the_caller_may_not_see_is_not_known_to_be_free,
-		a_session_that_cannot_be_read_may_hold_it,
-		without_a_daemon_nothing_is_said_of_holders,
-		names_are_no_commands,
-		a_vf_of_a_pf_of_vfio_needs_a_token,
-		a_vf_of_a_pf_of_the_host_needs_none,
-	};
-
-	return run_tests("holder", tests, G_N_ELEMENTS(tests));
+	tcase_add_test(tests, an_orphans_device_is_a_blocker_for_others);
+	tcase_add_test(tests, it_is_not_for_the_unit_whose_it_is);
+	tcase_add_test(tests, a_running_vms_device_is_a_blocker_for_who_asks_for_it);
+	tcase_add_test(tests, a_running_vms_device_is_fine_where_all_are_looked_at);
+	tcase_add_test(tests, a_group_is_held_as_a_whole);
+	tcase_add_test(tests, an_unbind_that_waits_is_told_from_a_device_without_driver);
+	tcase_add_test(tests, what_the_caller_may_not_see_is_not_known_to_be_free);
+	tcase_add_test(tests, a_session_that_cannot_be_read_may_hold_it);
+	tcase_add_test(tests, without_a_daemon_nothing_is_said_of_holders);
+	tcase_add_test(tests, names_are_no_commands);
+	tcase_add_test(tests, a_vf_of_a_pf_of_vfio_needs_a_token);
+	tcase_add_test(tests, a_vf_of_a_pf_of_the_host_needs_none);
 }

@@ -6,6 +6,7 @@
 #include <glib.h>
 
 #include "tests/unit/hostroot.h"
+#include "tests/unit/suite.h"
 
 #define ALL ((struct verdict){.good = BACKEND_ALL})
 
@@ -270,33 +271,29 @@ START_TEST(without_sysfs_nothing_is_known_of_the_iommu)
 }
 END_TEST
 
-int main(void)
+SUITE("hostcheck", host_make, host_remove)
 {
-	const TTest *const tests[] = {
-		a_kernel_before_6_0_rules_type1_out,
-		a_kernel_without_owner_change_is_a_warning,
-		kernels_from_6_1_stable_on_are_fine,
-		s390_is_ruled_out,
-		a_host_without_iommu_is_ruled_out,
-		noiommu_mode_leaves_iommufd,
-		a_host_with_iommu_groups_is_fine,
-		the_vfio_pci_driver_is_wanted_not_needed,
-		probing_a_root_without_nodes_tells_enoent,
-		what_is_no_container_is_told_from_one,
-		type1_facts_are_judged,
-		iommufd_without_change_process_is_ruled_out,
-		iommufd_needs_device_cdevs,
-		what_the_daemon_needs_of_a_kernel_is_a_hint,
-		limits_of_a_vmm_are_hints,
-		limits_of_the_shell_are_no_warning,
-		one_good_backend_is_enough,
-		two_bad_backends_stay_blockers,
-		what_was_not_looked_into_is_neither_good_nor_bad,
-		what_is_ruled_out_is_in_no_doubt,
-		a_doubt_about_one_backend_leaves_the_other_good,
-		groups_that_may_not_be_listed_are_not_missing,
-		without_sysfs_nothing_is_known_of_the_iommu,
-	};
-
-	return run_tests("hostcheck", tests, G_N_ELEMENTS(tests));
+	tcase_add_test(tests, a_kernel_before_6_0_rules_type1_out);
+	tcase_add_test(tests, a_kernel_without_owner_change_is_a_warning);
+	tcase_add_test(tests, kernels_from_6_1_stable_on_are_fine);
+	tcase_add_test(tests, s390_is_ruled_out);
+	tcase_add_test(tests, a_host_without_iommu_is_ruled_out);
+	tcase_add_test(tests, noiommu_mode_leaves_iommufd);
+	tcase_add_test(tests, a_host_with_iommu_groups_is_fine);
+	tcase_add_test(tests, the_vfio_pci_driver_is_wanted_not_needed);
+	tcase_add_test(tests, probing_a_root_without_nodes_tells_enoent);
+	tcase_add_test(tests, what_is_no_container_is_told_from_one);
+	tcase_add_test(tests, type1_facts_are_judged);
+	tcase_add_test(tests, iommufd_without_change_process_is_ruled_out);
+	tcase_add_test(tests, iommufd_needs_device_cdevs);
+	tcase_add_test(tests, what_the_daemon_needs_of_a_kernel_is_a_hint);
+	tcase_add_test(tests, limits_of_a_vmm_are_hints);
+	tcase_add_test(tests, limits_of_the_shell_are_no_warning);
+	tcase_add_test(tests, one_good_backend_is_enough);
+	tcase_add_test(tests, two_bad_backends_stay_blockers);
+	tcase_add_test(tests, what_was_not_looked_into_is_neither_good_nor_bad);
+	tcase_add_test(tests, what_is_ruled_out_is_in_no_doubt);
+	tcase_add_test(tests, a_doubt_about_one_backend_leaves_the_other_good);
+	tcase_add_test(tests, groups_that_may_not_be_listed_are_not_missing);
+	tcase_add_test(tests, without_sysfs_nothing_is_known_of_the_iommu);
 }

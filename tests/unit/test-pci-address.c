@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <check.h>
 #include <glib.h>
-#include <stdlib.h>
 
 #include "cprctl/pci-address.h"
+#include "tests/unit/suite.h"
 
 START_TEST(an_address_is_completed_as_sysfs_writes_it)
 {
@@ -62,19 +61,8 @@ START_TEST(what_only_looks_like_an_address_is_none)
 }
 END_TEST
 
-int main(void)
+SUITE("pci-address", NULL, NULL)
 {
-	Suite *suite = suite_create("pci-address");
-	TCase *tcase = tcase_create("pci-address");
-	SRunner *runner;
-	int failed;
-
-	tcase_add_test(tcase, an_address_is_completed_as_sysfs_writes_it);
-	tcase_add_test(tcase, what_only_looks_like_an_address_is_none);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	tcase_add_test(tests, an_address_is_completed_as_sysfs_writes_it);
+	tcase_add_test(tests, what_only_looks_like_an_address_is_none);
 }

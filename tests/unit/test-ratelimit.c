@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How many lines of the log a user may cause (daemon/ratelimit.h), on a clock of the test's own. */
-#include <check.h>
-#include <stdlib.h>
-
 #include "daemon/ratelimit.h"
+#include "tests/unit/suite.h"
 
 #define SECOND G_USEC_PER_SEC
 
@@ -81,21 +79,11 @@ START_TEST(who_is_many_users_gets_no_more_than_many_and_hides_nobody_for_ever)
 }
 END_TEST
 
-int main(void)
+SUITE("ratelimit", NULL, NULL)
 {
-	Suite *suite = suite_create("ratelimit");
-	TCase *tcase = tcase_create("lines");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_test(tcase, ten_at_once_and_then_one_each_second);
-	tcase_add_test(tcase, what_was_not_logged_is_told_once);
-	tcase_add_test(tcase, who_was_quiet_has_all_of_its_burst_again_and_no_more);
-	tcase_add_test(tcase, one_user_does_not_use_up_what_another_may);
-	tcase_add_test(tcase, who_is_many_users_gets_no_more_than_many_and_hides_nobody_for_ever);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	tcase_add_test(tests, ten_at_once_and_then_one_each_second);
+	tcase_add_test(tests, what_was_not_logged_is_told_once);
+	tcase_add_test(tests, who_was_quiet_has_all_of_its_burst_again_and_no_more);
+	tcase_add_test(tests, one_user_does_not_use_up_what_another_may);
+	tcase_add_test(tests, who_is_many_users_gets_no_more_than_many_and_hides_nobody_for_ever);
 }

@@ -6,6 +6,7 @@
 
 #include "cprctl/unitcheck.h"
 #include "tests/unit/hostroot.h"
+#include "tests/unit/suite.h"
 
 static const char as_in_the_example[] = "Id=vm@web1.service\n"
 					"LoadState=loaded\n"
@@ -152,19 +153,15 @@ START_TEST(names_of_units_are_told_from_patterns_and_options)
 }
 END_TEST
 
-int main(void)
+SUITE("unitcheck", host_make, host_remove)
 {
-	const TTest *const tests[] = {
-		the_example_of_a_unit_is_fine,
-		a_units_low_limits_are_warnings_that_name_it,
-		the_limits_of_the_running_process_come_first,
-		a_unit_that_is_not_there_is_a_blocker,
-		a_unit_that_starts_no_process_has_no_limits,
-		without_a_policy_all_devices_are_allowed,
-		a_policy_is_read_as_systemd_does,
-		private_devices_has_no_vfio,
-		names_of_units_are_told_from_patterns_and_options,
-	};
-
-	return run_tests("unitcheck", tests, G_N_ELEMENTS(tests));
+	tcase_add_test(tests, the_example_of_a_unit_is_fine);
+	tcase_add_test(tests, a_units_low_limits_are_warnings_that_name_it);
+	tcase_add_test(tests, the_limits_of_the_running_process_come_first);
+	tcase_add_test(tests, a_unit_that_is_not_there_is_a_blocker);
+	tcase_add_test(tests, a_unit_that_starts_no_process_has_no_limits);
+	tcase_add_test(tests, without_a_policy_all_devices_are_allowed);
+	tcase_add_test(tests, a_policy_is_read_as_systemd_does);
+	tcase_add_test(tests, private_devices_has_no_vfio);
+	tcase_add_test(tests, names_of_units_are_told_from_patterns_and_options);
 }
