@@ -151,15 +151,15 @@ demo() {
 	run demo make demo
 }
 
-# The machines are emulated, and each leaves a processor idle: lanes beside each other, of which the
-# systemd machine is the longest.
+# The machines are emulated, and each leaves a processor idle: three lanes beside each other, of about
+# the same length.
 in_lanes() {
 	build_plain
 	run_beside vm-systemd "${systemd[@]}"
 	run_beside journal "${journal[@]}"
 	run_beside kills after $! "${kills[@]}"
+	run_beside vm-debian-6.1 after $! "${debian[@]}"
 	run vm-iommufd "${iommufd[@]}"
-	run vm-debian-6.1 "${debian[@]}"
 	install
 	docs
 	finish
