@@ -16,9 +16,10 @@ struct account {
 	unsigned int references;
 	unsigned int sessions, connections;
 	unsigned int closing; /* messages whose unwanted descriptors are not closed yet */
-	GQueue unclosed;      /* lists of descriptors of such messages that no thread closes yet */
-	size_t descriptors;   /* held, staged or of a message not whole yet, with gaps in runs */
-	size_t bytes;	      /* of messages that are not whole yet */
+	unsigned int errands; /* threads at work in its name: daemon/errand.h */
+	GQueue errands_waiting;
+	size_t descriptors; /* held, staged or of a message not whole yet, with gaps in runs */
+	size_t bytes;	    /* of messages that are not whole yet */
 };
 
 /* The account of that user, with a reference more. */

@@ -26,8 +26,10 @@ void method_attach(struct peer *peer);
 void method_commit(struct peer *peer);
 void method_release(struct peer *peer);
 
-/* Objects into it and back: methods-objects.c */
+/* Objects into it: methods-store.c */
 void method_store(struct peer *peer);
+
+/* And back: methods-objects.c */
 void method_fetch(struct peer *peer);
 void method_remove(struct peer *peer);
 

@@ -2,6 +2,7 @@
 /* What may hang is closed in threads, and counted: daemon/unwanted.h. */
 #include "daemon/unwanted.h"
 
+#include <glib.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -9,37 +10,40 @@
 
 #include "common/fdlist.h"
 #include "daemon/account.h"
-#include "daemon/worker.h"
+#include "daemon/errand.h"
+#include "daemon/kernel.h"
 
-/* A user who hangs more keeps descriptors of the daemon, but no threads that others need. */
-#define THREADS_PER_UID 256
+struct closing {
+	struct account *account;
+	struct fdlist fds;
+};
+
+static void close_in_thread(void *data)
+{
+	struct closing *closing = data;
+
+	for (size_t i = 0; i < closing->fds.n; i++)
+		kernel->close(closing->fds.fds[i]);
+	closing->fds.n = 0;
+}
 
 static void on_closed(void *data)
 {
-	struct account *account = data;
-	struct fdlist *next = g_queue_pop_head(&account->unclosed);
+	struct closing *closing = data;
 
-	if (next) {
-		worker_close_or_hang(next->fds, next->n, on_closed, account);
-		g_free(next->fds);
-		g_free(next);
-	}
-	account->closing--;
-	account_put(account);
+	closing->account->closing--;
+	fdlist_clear(&closing->fds);
+	g_free(closing);
 }
 
 void unwanted_close(struct account *account, const int *fds, size_t n)
 {
-	account->references++;
-	account->closing++;
-	if (account->closing > THREADS_PER_UID) {
-		struct fdlist *list = g_new0(struct fdlist, 1);
+	struct closing *closing = g_new0(struct closing, 1);
 
-		fdlist_append(list, fds, n);
-		g_queue_push_tail(&account->unclosed, list);
-	} else {
-		worker_close_or_hang(fds, n, on_closed, account);
-	}
+	closing->account = account;
+	fdlist_append(&closing->fds, fds, n);
+	account->closing++;
+	errand_run(account, close_in_thread, on_closed, closing);
 }
 
 void unwanted_close_socket(struct account *account, int socket)

@@ -124,6 +124,11 @@ void worker_run(void (*run)(void *data), void (*done)(void *data), void *data)
 	begin((struct work){run, done, data, false});
 }
 
+void worker_run_or_hang(void (*run)(void *data), void (*done)(void *data), void *data)
+{
+	begin((struct work){run, done, data, true});
+}
+
 struct closing {
 	void (*done)(void *data);
 	void *data;
@@ -148,8 +153,7 @@ static void closing_done(void *data)
 	g_free(closing);
 }
 
-static void close_begin(const int *fds, size_t n, void (*done)(void *data), void *data,
-			bool may_hang)
+void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data)
 {
 	struct closing *closing = g_malloc(sizeof(*closing) + n * sizeof(*fds));
 
@@ -158,17 +162,7 @@ static void close_begin(const int *fds, size_t n, void (*done)(void *data), void
 	closing->n = n;
 	if (n > 0)
 		memcpy(closing->fds, fds, n * sizeof(*fds));
-	begin((struct work){close_in_thread, closing_done, closing, may_hang});
-}
-
-void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data)
-{
-	close_begin(fds, n, done, data, false);
-}
-
-void worker_close_or_hang(const int *fds, size_t n, void (*done)(void *data), void *data)
-{
-	close_begin(fds, n, done, data, true);
+	begin((struct work){close_in_thread, closing_done, closing, false});
 }
 
 void worker_close(const int *fds, size_t n)

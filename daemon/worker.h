@@ -24,6 +24,12 @@ void worker_stop(void);
 /* Runs work(data) in a thread, then done(data) in the loop. done may be NULL. */
 void worker_run(void (*work)(void *data), void (*done)(void *data), void *data);
 
+/*
+ * The same for work that may never return, as it waits for what a peer has: the daemon's end does not
+ * wait for it. Call errand_run() (daemon/errand.h), which counts it for a user.
+ */
+void worker_run_or_hang(void (*work)(void *data), void (*done)(void *data), void *data);
+
 /* Closes descriptors in a thread (they are copied, the array stays the caller's). */
 void worker_close(const int *fds, size_t n);
 
@@ -32,11 +38,5 @@ void worker_close_all(const int *fds, size_t n, void *unused);
 
 /* Closes descriptors in a thread, too; done(data) runs in the loop once they are closed. */
 void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data);
-
-/*
- * The same for descriptors whose close may never return, which is why the daemon's end does not wait
- * for it.
- */
-void worker_close_or_hang(const int *fds, size_t n, void (*done)(void *data), void *data);
 
 #endif

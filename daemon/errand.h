@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Work on what a user's peers have sent or can reach: their files, their sockets. It may hang as
+ * long as the user likes (a FUSE file, a lock, a socket that lingers), and a thread with it. So it is
+ * done in the user's name: so many threads for each, the rest waits for those.
+ */
+#ifndef DAEMON_ERRAND_H
+#define DAEMON_ERRAND_H
+
+struct account;
+
+/* Runs work(data) in a thread, then done(data) in the loop, if it ever comes to that. */
+void errand_run(struct account *account, void (*work)(void *data), void (*done)(void *data),
+		void *data);
+
+#endif
