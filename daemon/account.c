@@ -2,6 +2,7 @@
 /* Counters by user, and the limits on them: daemon/account.h. */
 #include "daemon/account.h"
 
+#include "common/frame.h"
 #include "common/object.h"
 
 /* Limits for each user but root. */
@@ -12,6 +13,27 @@
 
 static GHashTable *accounts;   /* by uid; made when first needed */
 static size_t all_descriptors; /* of all users */
+
+/*
+ * Limits on what is in flight, in parts of all that may be. What sessions hold is limited to half of
+ * it (server_new()), and is in their journals; a journal has dead records besides, and is written
+ * anew beside the old one. The share of one purpose is no other's: journals last, and answers that
+ * had to wait for them would wait for ever.
+ */
+#define FLIGHT_PARTS	32
+#define ANSWER_PART_MIN 128 /* so that the smallest share has room for one message: FRAME_MAX_FDS */
+static const struct {
+	size_t user, others,
+		all; /* that one user may have; all users when it is not root; and root */
+} flight_shares[] = {
+	[FLIGHT_RECORD] = {16, 20, 24},
+	[FLIGHT_CLAIM_RECORD] = {22, 22, 24},
+	[FLIGHT_ANSWER] = {2, 4, 8},
+	[FLIGHT_CLAIM_ANSWER] = {4, 4, 8},
+};
+#define CLAIM_RESERVE 2 /* such parts beyond that, for one message to each user who claims */
+static size_t flight_limit = SIZE_MAX;
+static size_t all_in_flight, all_unread; /* of all users */
 
 struct account *account_get(uid_t uid)
 {
@@ -41,6 +63,45 @@ void account_count_descriptors(struct account *account, ssize_t change)
 {
 	account->descriptors += change;
 	all_descriptors += change;
+}
+
+void account_limit_flight(size_t limit)
+{
+	flight_limit = limit;
+}
+
+void account_count_in_flight(struct account *account, ssize_t change)
+{
+	account->in_flight += change;
+	all_in_flight += change;
+}
+
+void account_count_unread(struct account *account, ssize_t change)
+{
+	account->unread += change;
+	all_unread += change;
+}
+
+/* Uids are cheap, and each may claim something and not read: so each has little of the reserve. */
+static bool may_use_reserve(size_t own, size_t all, size_t part)
+{
+	return own <= FRAME_MAX_FDS &&
+	       all <= (flight_shares[FLIGHT_CLAIM_ANSWER].others + CLAIM_RESERVE) * part;
+}
+
+bool account_may_fly(const struct account *account, size_t n, enum flight purpose)
+{
+	bool is_answer = purpose == FLIGHT_ANSWER || purpose == FLIGHT_CLAIM_ANSWER;
+	size_t own = is_answer ? account->unread : account->in_flight;
+	size_t all = is_answer ? all_unread : all_in_flight;
+	size_t part = MAX(flight_limit / FLIGHT_PARTS, is_answer ? ANSWER_PART_MIN : 0);
+
+	if (account->uid == 0)
+		return all + n <= flight_shares[purpose].all * part;
+	if (purpose == FLIGHT_CLAIM_ANSWER && may_use_reserve(own + n, all + n, part))
+		return true;
+	return own + n <= flight_shares[purpose].user * part &&
+	       all + n <= flight_shares[purpose].others * part;
 }
 
 char *account_refuse_session(const struct account *account)

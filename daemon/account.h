@@ -20,6 +20,8 @@ struct account {
 	GQueue errands_waiting;
 	size_t descriptors; /* held, staged or of a message not whole yet, with gaps in runs */
 	size_t bytes;	    /* of messages that are not whole yet */
+	size_t in_flight;   /* descriptors in its sessions' journals */
+	size_t unread;	    /* descriptors in answers that its processes have not received */
 };
 
 /* The account of that user, with a reference more. */
@@ -27,6 +29,33 @@ struct account *account_get(uid_t uid);
 void account_put(struct account *account);
 
 void account_count_descriptors(struct account *account, ssize_t change);
+
+/*
+ * A descriptor that is sent is in flight until it is received: one in a journal always, one in an
+ * answer until the peer reads. The kernel counts them for the daemon's uid, whoever they are for,
+ * and beyond RLIMIT_NOFILE it sends none: ETOOMANYREFS from sendmsg(), by too_many_unix_fds()
+ * (net/unix/garbage.c, Linux 6.1: net/core/scm.c). So they are counted here for the user who causes
+ * them, journals and answers apart; of each, a part is left for claims, and one for root.
+ */
+enum flight {
+	FLIGHT_RECORD,	     /* into a journal: what is stored, or a copy of a whole session */
+	FLIGHT_CLAIM_RECORD, /* into a journal: what a claim changes */
+	FLIGHT_ANSWER,	     /* to a holder */
+	FLIGHT_CLAIM_ANSWER, /* to a holder that is restoring */
+};
+
+/* How many may be in flight in all: RLIMIT_NOFILE. To be told once, before any are. */
+void account_limit_flight(size_t limit);
+
+/* Descriptors in journals that have been added or have gone, and those in answers. */
+void account_count_in_flight(struct account *account, ssize_t change);
+void account_count_unread(struct account *account, ssize_t change);
+
+/*
+ * Whether n more may be sent now. false: wait, and ask again later. true is no promise: other
+ * processes of that uid count for the kernel too, and it may say ETOOMANYREFS all the same.
+ */
+bool account_may_fly(const struct account *account, size_t n, enum flight purpose);
 
 /*
  * Why the user may have no more sessions, send no more messages, or has too many descriptors (all

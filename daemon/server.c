@@ -254,6 +254,7 @@ struct server *server_new(struct event_base *base, void (*call)(struct peer *pee
 	server->accept_again = evtimer_new(base, on_accept_again, server);
 	server->status = evtimer_new(base, on_status, server);
 	getrlimit(RLIMIT_NOFILE, &files);
+	account_limit_flight(files.rlim_cur);
 	if (files.rlim_cur > DESCRIPTORS_RESERVED)
 		server->descriptor_limit = files.rlim_cur - DESCRIPTORS_RESERVED;
 	if (fdstore_exists())
