@@ -11,8 +11,14 @@
 #define DESCRIPTORS_PER_UID OBJECT_MAX_FDS
 #define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
 
+/* Users who hold sessions may have a few connections when strangers have all that there are. */
+#define HOLDER_CONNECTIONS 4 /* besides one for each session */
+#define HOLDER_RESERVE	   4 /* one of so many */
+
 static GHashTable *accounts;   /* by uid; made when first needed */
 static size_t all_descriptors; /* of all users */
+static size_t connection_limit = SIZE_MAX / 2;
+static size_t others_connections; /* of all users but root */
 
 /*
  * Limits on what is in flight, in parts of all that may be. What sessions hold is limited to half of
@@ -144,7 +150,39 @@ char *account_refuse_bytes(const struct account *account)
 			       account->uid, account->bytes);
 }
 
-bool account_has_many_connections(const struct account *account)
+void account_limit_connections(size_t limit)
 {
-	return account->uid != 0 && account->connections + account->closing > CONNECTIONS_PER_UID;
+	connection_limit = limit;
+}
+
+void account_count_connections(struct account *account, int change)
+{
+	account->connections += change;
+	if (account->uid != 0)
+		others_connections += change;
+}
+
+/* Who holds sessions comes back for them, and may be the one whom strangers would keep out. */
+static bool is_for_a_session(const struct account *account)
+{
+	return account->connections < account->sessions + HOLDER_CONNECTIONS &&
+	       account->sessions > 0;
+}
+
+char *account_refuse_connection(const struct account *account)
+{
+	size_t reserve = is_for_a_session(account) ? connection_limit / HOLDER_RESERVE : 0;
+
+	if (account->uid == 0)
+		return NULL;
+	if (account->connections + account->closing >= CONNECTIONS_PER_UID)
+		return g_strdup_printf(
+			"uid %u has %u connections, and descriptors of %u messages are still being closed",
+			account->uid, account->connections, account->closing);
+	if (others_connections < connection_limit + reserve)
+		return NULL;
+	return g_strdup_printf(
+		"users other than root have %zu connections, as many as they may: raise "
+		"LimitNOFILE of vfio-cprd.service if they should have more",
+		others_connections);
 }

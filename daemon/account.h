@@ -18,6 +18,8 @@ struct account {
 	unsigned int closing; /* messages whose unwanted descriptors are not closed yet */
 	unsigned int errands; /* threads at work in its name: daemon/errand.h */
 	GQueue errands_waiting;
+	GQueue turns; /* its connections that wait for one: daemon/turn.h */
+	bool waits_turn, had_turn;
 	size_t descriptors; /* held, staged or of a message not whole yet, with gaps in runs */
 	size_t bytes;	    /* of messages that are not whole yet */
 	size_t in_flight;   /* descriptors in its sessions' journals */
@@ -66,7 +68,13 @@ char *account_refuse_message(const struct account *account);
 char *account_refuse_descriptors(const struct account *account, size_t limit);
 char *account_refuse_bytes(const struct account *account);
 
-/* Whether the user has more connections than it may. */
-bool account_has_many_connections(const struct account *account);
+/* How many connections all users but root may have. To be told once, before there are any. */
+void account_limit_connections(size_t limit);
+
+/* One connection more, or less. */
+void account_count_connections(struct account *account, int change);
+
+/* Why the user may have no more connections, a sentence to g_free(), or NULL. */
+char *account_refuse_connection(const struct account *account);
 
 #endif

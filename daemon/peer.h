@@ -16,6 +16,8 @@
 #include "common/frame.h"
 #include "daemon/call.h"
 #include "daemon/object.h"
+#include "daemon/turn.h"
+#include "daemon/unread.h"
 
 struct account;
 struct server;
@@ -39,8 +41,12 @@ struct peer {
 	} unfinished; /* messages that are not whole yet, as counted for the user */
 	struct frame_writer writer;
 	int outgoing[FRAME_MAX_FDS]; /* copied from the session for the answer being written */
+	struct unread unread;	     /* descriptors of answers that it has not received */
+	struct turn turn;	     /* for its next call, or the next answer of several */
 	struct event *readable, *writable;
-	struct event *next; /* the next answer of several: after what other peers want */
+	struct event *again; /* the end of a pause */
+	gint64 pause,
+		paused; /* how long the next one is (0: there was none), since when there are; us */
 	/* Monitor: events not yet sent, of strings; and of which session (NULL: all it may see). */
 	bool monitoring;
 	char *monitored_name;
@@ -49,8 +55,19 @@ struct peer {
 	size_t events_bytes;
 };
 
-/* Takes the socket. NULL: its process is dead already, or unknown (the socket is closed). */
-struct peer *peer_new(struct server *server, int socket);
+/* Who has connected. All of it is the peer's once there is one. */
+struct peer_identity {
+	int socket, pidfd;
+	pid_t pid;
+	struct account *account; /* referenced */
+};
+
+/* peer-in.c: a new peer, which is listened to. */
+struct peer *peer_new(struct server *server, const struct peer_identity *identity);
+/* For peer-in.c: its memory, without any events. And what it leaves unfinished goes to its account. */
+struct peer *peer_make(struct server *server, const struct peer_identity *identity);
+void peer_count_unfinished(struct peer *peer);
+
 struct peer *peer_ref(struct peer *peer);
 void peer_unref(struct peer *peer);
 

@@ -15,11 +15,18 @@
 #include "daemon/notify.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
+#include "daemon/turn.h"
+#include "daemon/unread.h"
 #include "daemon/unwanted.h"
 #include "daemon/worker.h"
 
-#define DESCRIPTORS_RESERVED 512 /* for connections, pidfds, and messages being received */
+/* Of RLIMIT_NOFILE, for connections, pidfds, and messages being received: so much, and one in so many. */
+#define RESERVED_MIN   512
+#define RESERVED_SHARE 8
+/* A connection is two descriptors, and a message being received may be many. */
+#define DESCRIPTORS_PER_CONNECTION 4
 
+static const struct timeval shortage_over = {.tv_sec = 2};
 static const struct timeval accept_pause = {.tv_usec = 100 * 1000};
 static const struct timeval stop_patience = {.tv_sec = 5};
 static const struct timeval status_pause = {.tv_usec = 100 * 1000}; /* many changes, one line */
@@ -52,41 +59,131 @@ static void set_accepting(struct server *server, bool accepting)
 	}
 }
 
-static void on_accept_again(evutil_socket_t fd, short events, void *data)
+/*
+ * EMFILE, ENFILE, ENOMEM: who waits in the backlog is served when it is over, and so is one who is
+ * accepted already (server->accepted). It may come and go for long, and is told once.
+ */
+static void pause_accepting(struct server *server, int error)
 {
-	(void)fd;
-	(void)events;
-	set_accepting(data, true);
+	server->short_at = g_get_monotonic_time();
+	if (server->short_since == 0) {
+		server->short_since = server->short_at;
+		log_warning(NULL, "cannot accept a connection for now: %s", g_strerror(-error));
+	}
+	set_accepting(server, false);
+	event_add(server->accept_again, &accept_pause);
+}
+
+static bool is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
+/* Who it is. 0, or -errno: the identity has the socket and the account all the same. */
+static int identify(int socket, struct peer_identity *ret_identity)
+{
+	struct ucred credentials = {.uid = -1};
+	socklen_t length = sizeof(credentials);
+	int r = getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length);
+
+	*ret_identity = (struct peer_identity){
+		.socket = socket,
+		.pidfd = -1,
+		.pid = credentials.pid,
+		.account = account_get(credentials.uid),
+	};
+	return r < 0 ? -errno : 0;
+}
+
+/* It is not served: whatever it has sent is closed, in its user's name. */
+static void turn_away(const struct peer_identity *identity)
+{
+	unwanted_close_socket(identity->account, identity->socket);
+	account_put(identity->account);
+}
+
+/* Why it cannot be a peer, a sentence to g_free(); NULL if it can, and if it has gone already. */
+static char *refuse(const struct peer_identity *identity, int error)
+{
+	if (error == 0)
+		return account_refuse_connection(identity->account);
+	if (error == -ESRCH || error == -EINVAL)
+		return NULL;
+	return g_strdup_printf("process %d cannot be identified: %s", (int)identity->pid,
+			       g_strerror(-error));
+}
+
+/* Makes it a peer, or refuses it. -errno: it has to wait for what the kernel is short of. */
+static int admit(struct server *server, int socket)
+{
+	g_autofree char *refusal = NULL;
+	struct peer_identity identity;
+	int r = identify(socket, &identity);
+
+	refusal = refuse(&identity, r);
+	if (r == 0 && !refusal) {
+		r = identity.pidfd = kernel->peer_pidfd(socket, identity.pid);
+		if (is_shortage(r)) {
+			account_put(identity.account);
+			return r;
+		}
+		if (r < 0)
+			refusal = refuse(&identity, r);
+	}
+	if (r >= 0 && !refusal) {
+		g_hash_table_add(server->peers, peer_new(server, &identity));
+		return 0;
+	}
+	if (refusal)
+		log_limited(identity.account->uid, G_LOG_LEVEL_WARNING, NULL,
+			    "%s: this connection is closed", refusal);
+	turn_away(&identity);
+	return 0;
 }
 
 static void on_connection(evutil_socket_t listener, short events, void *data)
 {
 	struct server *server = data;
-	struct peer *peer;
-	int socket = kernel->accept(listener);
+	int socket = kernel->accept(listener), r;
 
 	(void)events;
 	if (socket == -EAGAIN || socket == -ECONNABORTED || socket == -EINTR)
 		return;
-	if (socket < 0) {
-		/* EMFILE, ENFILE, ENOMEM: those who wait in the backlog are served when it is over. */
-		log_limited(RATELIMIT_NOBODY, G_LOG_LEVEL_WARNING, NULL,
-			    "cannot accept a connection for now: %s", g_strerror(-socket));
-		set_accepting(server, false);
-		event_add(server->accept_again, &accept_pause);
+	r = socket < 0 ? socket : admit(server, socket);
+	if (r == 0)
+		return;
+	if (socket >= 0)
+		server->accepted = socket;
+	pause_accepting(server, r);
+}
+
+static void end_shortage(struct server *server)
+{
+	gint64 usec = server->short_at - server->short_since;
+
+	server->short_since = 0;
+	log_notice(NULL, "accepts connections again, after %.1f s", (double)usec / G_USEC_PER_SEC);
+}
+
+/* Tries again; if that went well for a while, it is over. */
+static void on_accept_again(evutil_socket_t fd, short events, void *data)
+{
+	struct server *server = data;
+	int r = server->accepted >= 0 ? admit(server, server->accepted) : 0;
+
+	(void)fd;
+	(void)events;
+	if (r < 0) {
+		pause_accepting(server, r);
 		return;
 	}
-	peer = peer_new(server, socket);
-	if (!peer)
+	server->accepted = -1;
+	if (g_get_monotonic_time() - server->short_at >= (shortage_over.tv_sec * G_USEC_PER_SEC)) {
+		end_shortage(server);
 		return;
-	g_hash_table_add(server->peers, peer);
-	if (account_has_many_connections(peer->account)) {
-		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
-			    "uid %u has %u connections, and descriptors of %u messages are still "
-			    "being closed: this connection is closed",
-			    peer->uid, peer->account->connections, peer->account->closing);
-		peer_close(peer);
 	}
+	set_accepting(server, true);
+	event_add(server->accept_again, &shortage_over);
 }
 
 void server_listen(struct server *server, int socket)
@@ -100,15 +197,21 @@ void server_listen(struct server *server, int socket)
 	g_ptr_array_add(server->listeners, listener);
 }
 
-static void listener_free(gpointer data)
+/* Who waits in a backlog, or was accepted and is no peer yet, may have sent something already. */
+static void turn_away_unknown(int socket)
 {
 	struct account *nobody = account_get(-1);
+
+	unwanted_close(nobody, &socket, 1);
+	account_put(nobody);
+}
+
+static void listener_free(gpointer data)
+{
 	int socket = event_get_fd(data);
 
 	event_free(data);
-	/* Those who wait in its backlog may have sent something already. */
-	unwanted_close(nobody, &socket, 1);
-	account_put(nobody);
+	turn_away_unknown(socket);
 }
 
 /* Status */
@@ -239,10 +342,25 @@ void server_remove_session(struct server *server, struct session *session)
 
 /* Life */
 
+static void set_limits(struct server *server)
+{
+	struct rlimit files = {0};
+	size_t reserved;
+
+	getrlimit(RLIMIT_NOFILE, &files);
+	reserved = MAX(RESERVED_MIN, files.rlim_cur / RESERVED_SHARE);
+	if (files.rlim_cur > reserved)
+		server->descriptor_limit = files.rlim_cur - reserved;
+	if (fdstore_exists())
+		server->descriptor_limit /=
+			2; /* what a journal holds is in flight, and counts too */
+	account_limit_flight(files.rlim_cur);
+	account_limit_connections(MIN(reserved, files.rlim_cur) / DESCRIPTORS_PER_CONNECTION);
+}
+
 struct server *server_new(struct event_base *base, void (*call)(struct peer *peer))
 {
 	struct server *server = g_new0(struct server, 1);
-	struct rlimit files = {0};
 
 	server->base = base;
 	server->call = call;
@@ -251,15 +369,12 @@ struct server *server_new(struct event_base *base, void (*call)(struct peer *pee
 	server->monitors = g_hash_table_new(NULL, NULL);
 	server->sessions = g_hash_table_new(session_hash, session_equal);
 	server->devices = devices_new();
+	server->turns = turns_new(base);
+	unread_start(base);
+	server->accepted = -1;
 	server->accept_again = evtimer_new(base, on_accept_again, server);
 	server->status = evtimer_new(base, on_status, server);
-	getrlimit(RLIMIT_NOFILE, &files);
-	account_limit_flight(files.rlim_cur);
-	if (files.rlim_cur > DESCRIPTORS_RESERVED)
-		server->descriptor_limit = files.rlim_cur - DESCRIPTORS_RESERVED;
-	if (fdstore_exists())
-		server->descriptor_limit /=
-			2; /* what a journal holds is in flight, and counts too */
+	set_limits(server);
 	return server;
 }
 
@@ -323,6 +438,9 @@ void server_free(struct server *server)
 
 	for (GList *item = peers; item; item = item->next)
 		peer_close(item->data);
+	if (server->accepted >= 0)
+		turn_away_unknown(server->accepted);
+	unread_stop();
 	/* The work under way is on sessions, and may end some. */
 	worker_drain();
 	sessions = g_hash_table_get_keys(server->sessions);
@@ -333,6 +451,7 @@ void server_free(struct server *server)
 	g_hash_table_unref(server->sessions);
 	g_hash_table_unref(server->devices);
 	g_ptr_array_unref(server->listeners);
+	turns_free(server->turns);
 	event_free(server->accept_again);
 	event_free(server->status);
 	if (server->stop_deadline)

@@ -10,18 +10,22 @@
 
 struct peer;
 struct session;
+struct turns;
 
 struct server {
 	struct event_base *base;
 	void (*call)(struct peer *peer); /* does the call that a peer has under way */
 	GPtrArray *listeners;		 /* of struct event */
 	struct event *accept_again;	 /* accepting pauses while descriptors are short */
-	GHashTable *peers;		 /* a set of struct peer */
-	GHashTable *monitors;		 /* the peers that have called Monitor */
-	GHashTable *sessions;		 /* a set of struct session, by uid and name */
-	GHashTable *devices;		 /* PCI address -> struct session: daemon/devices.h */
-	size_t descriptor_limit;	 /* that sessions may hold */
-	struct event *status;		 /* tells systemd what changed, once for many changes */
+	int accepted;			 /* such a one, not a peer yet; -1: none */
+	gint64 short_since, short_at; /* the begin of that, and the last time; 0: there is enough */
+	struct turns *turns;	      /* whose call is next: daemon/turn.h */
+	GHashTable *peers;	      /* a set of struct peer */
+	GHashTable *monitors;	      /* the peers that have called Monitor */
+	GHashTable *sessions;	      /* a set of struct session, by uid and name */
+	GHashTable *devices;	      /* PCI address -> struct session: daemon/devices.h */
+	size_t descriptor_limit;      /* that sessions may hold */
+	struct event *status;	      /* tells systemd what changed, once for many changes */
 	struct event *stop_deadline;
 	bool stopping;
 };

@@ -24,12 +24,16 @@ class DaemonFailure(AssertionError):
 class Daemon:
     """A vfio-cprd of its own, on a socket in a new directory."""
 
-    def __init__(self, *options, nofile=None, env=None, command=None):
+    def __init__(self, *options, nofile=None, env=None, command=None, uid=None):
         self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
         os.chmod(self.directory, 0o755)
         self.path = os.path.join(self.directory, "socket")
         self.log_path = os.path.join(self.directory, "log")
         command = command or [DAEMON, "--socket", self.path, *options]
+        if uid is not None:  # without any capability, as it should be run
+            os.chown(self.directory, uid, uid)
+            who = [f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--bounding-set=-all"]
+            command = ["setpriv", *who, *command]
         if nofile:
             command = ["prlimit", f"--nofile={nofile}", *command]
         with open(self.log_path, "wb") as log:

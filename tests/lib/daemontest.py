@@ -17,10 +17,11 @@ class DaemonTest(unittest.TestCase):
 
     options = ()
     nofile = None
+    uid = None  # of the daemon
 
     def setUp(self):
         self.addCleanup(close_all)
-        self.daemon = Daemon(*self.options, nofile=self.nofile)
+        self.daemon = Daemon(*self.options, nofile=self.nofile, uid=self.uid)
         self.addCleanup(self.end_daemon)
         # Each peer has a pidfd: without one, that of our first question is gone.
         eventually(lambda: not [link for link in self.daemon.links() if "pidfd" in link])

@@ -3,10 +3,12 @@
 
 import contextlib
 import os
+import resource
 import signal
+import socket
 
 from client import Client, VarlinkError
-from fds import track
+from fds import MAX_FDS, track
 from patience import eventually
 from process import Process
 
@@ -42,6 +44,20 @@ class Holder(Process):
 
     def do_send_raw(self, fds, connection, data, *flags):
         self.clients[connection].send_raw(data, fds, *flags)
+        return True, []
+
+    def do_shutdown(self, _fds, connection):
+        self.clients[connection].socket.shutdown(socket.SHUT_WR)
+        return True, []
+
+    def do_fill_flight(self, fds, n):
+        """Sends so many descriptors that stay unread, more than may fly by the last message."""
+        self.flying = socket.socketpair()
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n, limit[1]))
+        self.flying[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        for _ in range(0, n, MAX_FDS):
+            socket.send_fds(self.flying[0], [b"x"], [fds[0]] * MAX_FDS)
         return True, []
 
     # Whatever else a client can do, one of its clients does.

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Messages into a connection, and one call at a time: daemon/peer.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "daemon/account.h"
+#include "daemon/log.h"
+#include "daemon/peer-out.h"
+#include "daemon/peer.h"
+#include "daemon/server.h"
+
+static bool is_idle(const struct peer *peer)
+{
+	return peer->socket >= 0 && !peer->call.method && !peer->writer.bytes && !peer->ending;
+}
+
+/* The connection is of no more use: says why, if it can, and ends it. */
+static void end(struct peer *peer, const char *error, int number, const char *message)
+{
+	log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
+		    "process %d (uid %u): %s: connection closed", (int)peer->pid, peer->uid,
+		    message);
+	peer->ending = true;
+	peer_fail(peer, error, number, "%s", message);
+}
+
+/* Takes the next message, if a whole one is there, and does its call. */
+static bool begin_next_call(struct peer *peer)
+{
+	g_autofree char *problem = NULL;
+	char *text;
+	size_t size;
+
+	g_assert(!peer->call.method && peer->call.fds.n == 0);
+	if (frame_reader_take(&peer->reader, &text, &size, &peer->call.fds) <= 0)
+		return false;
+	peer_count_unfinished(peer);
+	peer->call.begun = g_get_monotonic_time();
+	problem = call_parse(&peer->call, text, size);
+	free(text);
+	if (problem)
+		end(peer, "ProtocolViolation", 0, problem);
+	else
+		peer->server->call(peer);
+	return true;
+}
+
+static void receive(struct peer *peer)
+{
+	g_autofree char *quota = account_refuse_message(peer->account);
+	int r;
+
+	if (quota) {
+		end(peer, "QuotaExceeded", EDQUOT, quota);
+		return;
+	}
+	r = frame_reader_receive(&peer->reader, peer->socket);
+	switch (r) {
+	case 1:
+		peer_count_unfinished(peer);
+		return;
+	case -EAGAIN:
+		return;
+	case -ENOBUFS:
+		end(peer, "DescriptorsLost", EMFILE,
+		    "the daemon could not take all descriptors of the message (its RLIMIT_NOFILE, or a "
+		    "security module), so it took none: raise LimitNOFILE of vfio-cprd");
+		return;
+	case -EBADMSG:
+		end(peer, "ProtocolViolation", 0,
+		    "descriptors came in the middle of a message, or with more than one: wait for each "
+		    "answer before a message with descriptors");
+		return;
+	case -EMSGSIZE:
+		end(peer, "ProtocolViolation", EMSGSIZE, "the message is longer than 1 MiB");
+		return;
+	default: /* the end of the connection, or an error of it */
+		peer_close(peer);
+	}
+}
+
+/*
+ * A monitor has said all it has to say. Its end is noticed here, since there may be no event for
+ * long; if it says more all the same, that stays unread and its end shows at the next event.
+ */
+static void listen_to_monitor(struct peer *peer)
+{
+	int r = peer->reader.size > 0 ? 1 : frame_reader_receive(&peer->reader, peer->socket);
+
+	peer_count_unfinished(peer);
+	if (r == 1)
+		event_del(peer->readable);
+	else if (r != -EAGAIN)
+		peer_close(peer);
+}
+
+/* A call is under way, or its answer: more is not read yet, but a peer that is gone is noticed. */
+static void listen_no_more(struct peer *peer)
+{
+	event_del(peer->readable);
+	if (peer_hung_up(peer) && !peer->session)
+		peer_close(peer);
+}
+
+/* A message in the making may not be a way around the limits. */
+static void refuse_unfinished(struct peer *peer)
+{
+	g_autofree char *refusal = account_refuse_bytes(peer->account);
+
+	if (!refusal && peer->unfinished.descriptors > 0)
+		refusal = account_refuse_descriptors(peer->account, peer->server->descriptor_limit);
+	if (refusal)
+		end(peer, "QuotaExceeded", EDQUOT, refusal);
+}
+
+/* The one call of a turn, if there is a whole one or it becomes whole by one receive. */
+static void do_call(struct peer *peer)
+{
+	if (begin_next_call(peer))
+		return;
+	receive(peer);
+	if (!is_idle(peer) || begin_next_call(peer))
+		return;
+	if (peer->unfinished.bytes > 0)
+		refuse_unfinished(peer);
+	if (is_idle(peer) && !event_pending(peer->readable, EV_READ, NULL))
+		event_add(peer->readable, NULL);
+}
+
+static void take_turn(void *data)
+{
+	struct peer *peer = peer_ref(data);
+
+	if (peer->call.continues)
+		peer_go_on(peer);
+	else if (is_idle(peer))
+		do_call(peer);
+	peer_unref(peer);
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *data)
+{
+	struct peer *peer = peer_ref(data);
+
+	(void)fd;
+	(void)events;
+	if (peer->monitoring) {
+		listen_to_monitor(peer);
+	} else if (peer->turn.waits) {
+		event_del(peer->readable); /* what has come is done first, also if it has hung up */
+	} else if (!is_idle(peer)) {
+		listen_no_more(peer);
+	} else if (turn_take_now(peer->server->turns, &peer->turn)) {
+		do_call(peer);
+	} else {
+		event_del(peer->readable);
+		turn_wait(peer->server->turns, &peer->turn);
+	}
+	peer_unref(peer);
+}
+
+struct peer *peer_new(struct server *server, const struct peer_identity *identity)
+{
+	static const int on = 1;
+	struct peer *peer = peer_make(server, identity);
+
+	/* Out of band, a byte that is not asked for is dropped, and its descriptors closed, on the way. */
+	setsockopt(peer->socket, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	turn_init(&peer->turn, peer->account, take_turn, peer);
+	peer_out_begin(peer);
+	peer->readable =
+		event_new(server->base, peer->socket, EV_READ | EV_PERSIST, on_readable, peer);
+	event_add(peer->readable, NULL);
+	return peer;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Answers and events, out of a connection: daemon/peer.h, daemon/peer-out.h. */
+#include "daemon/peer-out.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/log.h"
+#include "daemon/peer.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+
+/* A peer that leaves an answer unread for so long is cut off. */
+static const struct timeval write_timeout = {.tv_sec = 5};
+
+/* Who has to wait until descriptors may be sent asks again after so long, and then ever more rarely. */
+#define PAUSE_MIN_USEC 1000
+#define PAUSE_MAX_USEC 128000
+
+#define EVENTS_MAX_BYTES (256 * 1024) /* that a monitor may leave unread */
+
+/* The answer is out: goes on with what has come meanwhile. */
+static void read_on(struct peer *peer)
+{
+	if (peer->reader.size > 0)
+		turn_wait(peer->server->turns, &peer->turn);
+	else if (!event_pending(peer->readable, EV_READ, NULL))
+		event_add(peer->readable, NULL);
+}
+
+/* If it is ending, it has been told why, and so has the log. */
+static void cut_off(struct peer *peer)
+{
+	if (!peer->ending)
+		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
+			    "process %d (uid %u) leaves its answer unread: cut off", (int)peer->pid,
+			    peer->uid);
+	peer_close(peer);
+}
+
+static bool may_send(struct peer *peer)
+{
+	bool restores = peer->session && peer->session->state == SESSION_RESTORING;
+
+	return !peer->writer.fds || unread_allows(&peer->unread, peer->writer.n_fds,
+						  restores ? FLIGHT_CLAIM_ANSWER : FLIGHT_ANSWER);
+}
+
+/*
+ * There are too many descriptors in flight for those of this answer. It waits: others may be the
+ * reason. The peer itself is, if it leaves some unread and wants more.
+ */
+static void send_later(struct peer *peer)
+{
+	gint64 now = g_get_monotonic_time();
+
+	if (peer->pause == 0) {
+		peer->pause = PAUSE_MIN_USEC;
+		peer->paused = now;
+	}
+	if (peer->unread.n > 0 &&
+	    MAX(peer->paused, peer->unread.sent) + write_timeout.tv_sec * G_USEC_PER_SEC <= now) {
+		cut_off(peer);
+		return;
+	}
+	event_add(peer->again, &(struct timeval){.tv_usec = peer->pause});
+	peer->pause = MIN(2 * peer->pause, PAUSE_MAX_USEC);
+}
+
+/* As frame_writer_send(), and -ETOOMANYREFS where that has not been tried. */
+static int send_some(struct peer *peer)
+{
+	size_t n = peer->writer.fds ? peer->writer.n_fds : 0;
+	int r = may_send(peer) ? frame_writer_send(&peer->writer, peer->socket) : -ETOOMANYREFS;
+
+	if (n > 0 && !peer->writer.fds) {
+		unread_add(&peer->unread, n);
+		peer->pause = 0;
+	}
+	return r;
+}
+
+/* Puts the next event in the writer. false: there is none. */
+static bool take_event(struct peer *peer)
+{
+	char *next = g_queue_pop_head(&peer->events);
+
+	if (!next)
+		return false;
+	peer->events_bytes -= strlen(next);
+	frame_writer_set(&peer->writer, next, NULL, 0);
+	return true;
+}
+
+/* All is out. */
+static void finish(struct peer *peer)
+{
+	if (peer->call.continues)
+		turn_wait(peer->server->turns, &peer->turn);
+	else if (peer->ending)
+		peer_close(peer);
+	else
+		read_on(peer);
+}
+
+static void flush(struct peer *peer)
+{
+	while (peer->writer.bytes || take_event(peer)) {
+		int r = send_some(peer);
+
+		if (r == 1) {
+			frame_writer_clear(&peer->writer);
+			continue;
+		}
+		if (r == 0)
+			event_add(peer->writable, &write_timeout);
+		else if (r == -ETOOMANYREFS)
+			send_later(peer);
+		else
+			peer_close(peer);
+		return;
+	}
+	finish(peer);
+}
+
+static void on_writable(evutil_socket_t fd, short events, void *data)
+{
+	struct peer *peer = data;
+
+	(void)fd;
+	if (events & EV_TIMEOUT)
+		cut_off(peer);
+	else
+		flush(peer);
+}
+
+/* A pause is over: before the answer is sent, or in the call itself. */
+static void on_again(evutil_socket_t fd, short events, void *data)
+{
+	struct peer *peer = data;
+
+	(void)fd;
+	(void)events;
+	if (peer->writer.bytes)
+		flush(peer);
+	else
+		peer_go_on(peer);
+}
+
+void peer_out_begin(struct peer *peer)
+{
+	struct event_base *base = peer->server->base;
+
+	peer->writable = event_new(base, peer->socket, EV_WRITE, on_writable, peer);
+	peer->again = evtimer_new(base, on_again, peer);
+}
+
+/* The text of an answer, to free(); parameters are consumed. */
+static char *answer_text(const char *error, json_t *parameters, bool continues)
+{
+	json_t *message;
+	char *text;
+
+	/* If the parameters could not be made, the answer goes without: somebody waits for it. */
+	if (!parameters)
+		parameters = json_object();
+	message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
+	if (continues)
+		json_object_set_new(message, "continues", json_true());
+	text = json_dumps(message, JSON_COMPACT);
+	json_decref(message);
+	return text;
+}
+
+/* Sends {"parameters": ...} or an error, and ends the call. */
+static void answer(struct peer *peer, const char *error, json_t *parameters, const int *fds,
+		   size_t n_fds)
+{
+	char *text = answer_text(error, parameters, false);
+	bool oneway = peer->call.oneway;
+
+	call_clear(&peer->call);
+	if (oneway || peer->socket < 0) {
+		free(text);
+		if (peer->socket >= 0 && peer->ending)
+			peer_close(peer);
+		else if (peer->socket >= 0)
+			read_on(peer);
+		return;
+	}
+	frame_writer_set(&peer->writer, text, fds, n_fds);
+	flush(peer);
+}
+
+void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds)
+{
+	g_autofree char *method = g_steal_pointer(&peer->call.method);
+	gint64 begun = peer->call.begun;
+
+	peer_ref(peer);
+	answer(peer, NULL, parameters, fds, n_fds);
+	/* After the answer, which a VM may wait for. Calls that are refused: refusal.c. */
+	if (method && log_is_debugging())
+		log_debug(NULL, "process %d (uid %u): %s done in %" PRId64 " us", (int)peer->pid,
+			  peer->uid, method, g_get_monotonic_time() - begun);
+	peer_unref(peer);
+}
+
+void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds,
+		     void (*then)(struct peer *peer))
+{
+	peer->call.continues = true;
+	peer->call.then = then;
+	frame_writer_set(&peer->writer, answer_text(NULL, parameters, true), fds, n_fds);
+	flush(peer);
+}
+
+void peer_answer_error(struct peer *peer, const char *name, json_t *parameters)
+{
+	answer(peer, name, parameters, NULL, 0);
+}
+
+void peer_stream(struct peer *peer, json_t *parameters)
+{
+	char *text = answer_text(NULL, parameters, true);
+
+	peer->events_bytes += strlen(text);
+	g_queue_push_tail(&peer->events, text);
+	if (peer->events_bytes > EVENTS_MAX_BYTES) {
+		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
+			    "process %d (uid %u) does not read its events: cut off", (int)peer->pid,
+			    peer->uid);
+		peer->ending = true;
+		event_active(peer->writable, EV_TIMEOUT, 0);
+		return;
+	}
+	if (!peer->writer.bytes)
+		flush(peer);
+}
