@@ -18,10 +18,11 @@ class DaemonTest(unittest.TestCase):
     options = ()
     nofile = None
     uid = None  # of the daemon
+    env = None
 
     def setUp(self):
         self.addCleanup(close_all)
-        self.daemon = Daemon(*self.options, nofile=self.nofile, uid=self.uid)
+        self.daemon = Daemon(*self.options, nofile=self.nofile, uid=self.uid, env=self.env)
         self.addCleanup(self.end_daemon)
         # Each peer has a pidfd: without one, that of our first question is gone.
         eventually(lambda: not [link for link in self.daemon.links() if "pidfd" in link])
