@@ -41,14 +41,13 @@ int table_create(uint32_t n_slots)
 	return fd_take(&fd);
 }
 
-int table_open(int fd, bool writable, struct table *ret_table)
+int table_read_header(int fd, struct table_header *ret_header)
 {
 	struct table_header header;
 	struct stat st;
-	void *address;
 	int seals = fcntl(fd, F_GET_SEALS);
 
-	/* A plain tmpfs file answers F_GET_SEALS too, but cannot carry these. */
+	/* Of shmem and hugetlbfs alone. A plain tmpfs file answers too, but cannot carry these. */
 	if (seals < 0 || (seals & TABLE_SEALS) != TABLE_SEALS)
 		return -EINVAL;
 	if (fstat(fd, &st) < 0)
@@ -60,16 +59,49 @@ int table_open(int fd, bool writable, struct table *ret_table)
 	    header.slots > TABLE_MAX_SLOTS || st.st_size < 0 ||
 	    (size_t)st.st_size != table_length(header.slots))
 		return -EINVAL;
+	*ret_header = header;
+	return 0;
+}
 
-	address =
-		mmap(NULL, st.st_size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+int table_check(int fd, uint32_t *ret_slots)
+{
+	struct table_header header;
+	int r = table_read_header(fd, &header);
+
+	if (r == 0)
+		*ret_slots = header.slots;
+	return r;
+}
+
+int table_check_slot(const struct table_slot *slot)
+{
+	if (slot->state == TABLE_FREE)
+		return 0;
+	if (slot->state > TABLE_UNMAPPING || slot->size == 0 ||
+	    slot->iova + slot->size - 1 < slot->iova ||
+	    (slot->iova | slot->size | slot->offset) % TABLE_ALIGN != 0)
+		return -EINVAL;
+	return 1;
+}
+
+int table_open(int fd, bool writable, struct table *ret_table)
+{
+	uint32_t slots;
+	size_t length;
+	void *address;
+	int r = table_check(fd, &slots);
+
+	if (r < 0)
+		return r;
+	length = table_length(slots);
+	address = mmap(NULL, length, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
 	if (address == MAP_FAILED)
 		return -errno;
 	*ret_table = (struct table){
 		.header = address,
 		.slots = (struct table_slot *)((char *)address + sizeof(struct table_header)),
-		.n_slots = header.slots,
-		.length = st.st_size,
+		.n_slots = slots,
+		.length = length,
 	};
 	return 0;
 }
@@ -92,19 +124,17 @@ int table_read(const struct table *table, uint32_t index, struct table_slot *ret
 {
 	struct table_slot slot;
 	uint8_t state;
+	int r;
 
 	if (index >= table->n_slots)
 		return -EINVAL;
 	state = table_get_state(table, index);
-	if (state == TABLE_FREE)
-		return 0;
 	slot = table->slots[index];
 	slot.state = state;
-	if (state > TABLE_UNMAPPING || slot.size == 0 || slot.iova + slot.size - 1 < slot.iova ||
-	    (slot.iova | slot.size | slot.offset) % TABLE_ALIGN != 0)
-		return -EINVAL;
-	*ret_slot = slot;
-	return 1;
+	r = table_check_slot(&slot);
+	if (r > 0)
+		*ret_slot = slot;
+	return r;
 }
 
 void table_write(struct table *table, uint32_t index, const struct table_slot *slot)
@@ -124,5 +154,9 @@ void table_write(struct table *table, uint32_t index, const struct table_slot *s
 
 void table_set_state(struct table *table, uint32_t index, enum table_state state)
 {
+	uint64_t changes = table->header->changes + 1;
+
 	__atomic_store_n(&table->slots[index].state, state, __ATOMIC_RELEASE);
+	/* Last, so that who has seen this number has seen the slot. 0 is kept for those who do not count. */
+	__atomic_store_n(&table->header->changes, changes ? changes : 1, __ATOMIC_RELEASE);
 }

@@ -5,8 +5,11 @@
  *
  * One sealed memfd per address space; one writer, the library in the holder. A change writes its
  * intent, does the ioctl, writes the outcome: what dies in between leaves an intent, which the
- * successor resolves by asking the kernel. The daemon reads it only when it must, and trusts
- * nothing in it: table_open() checks the header once, table_read() each slot.
+ * successor resolves by asking the kernel.
+ *
+ * The library maps it. The daemon never does: whoever has the file can punch holes into it, and an
+ * access would make pages for a sparse one in the daemon's name, or end in a SIGBUS if it is of huge
+ * pages. daemon/tableread.h copies it by pread(), which finds zeros in a hole.
  */
 #ifndef COMMON_TABLE_H
 #define COMMON_TABLE_H
@@ -43,7 +46,8 @@ struct table_header {
 	uint32_t slot_size; /* sizeof(struct table_slot) */
 	uint32_t slots;	    /* that the file has room for */
 	uint32_t used;	    /* no slot at or after this was ever written */
-	uint8_t reserved[40];
+	uint64_t changes;   /* of slots: the writer counts them. 0: none, or an older library's */
+	uint8_t reserved[32];
 };
 
 _Static_assert(sizeof(struct table_slot) == 32, "the table is shared between versions");
@@ -60,9 +64,18 @@ struct table {
 int table_create(uint32_t n_slots);
 
 /*
- * Maps a table for reading, or for the one writer. -EINVAL: not a table (seals, size, magic,
- * version); nothing the other side does afterwards can make an access fault.
+ * Whether the file is a table: by its seals, size, magic and version. 0, and for how many slots it
+ * has room, which no one can change any more; or -EINVAL.
  */
+int table_check(int fd, uint32_t *ret_slots);
+
+/* The same, with all of its header as that was read. */
+int table_read_header(int fd, struct table_header *ret_header);
+
+/* Whether a copied slot can be a mapping. 1: it can; 0: it is free; -EINVAL, as of table_read(). */
+int table_check_slot(const struct table_slot *slot);
+
+/* Maps a table for reading, or for the one writer. -EINVAL: it is none. */
 int table_open(int fd, bool writable, struct table *ret_table);
 void table_close(struct table *table);
 
@@ -75,7 +88,7 @@ uint32_t table_used(const struct table *table);
  */
 int table_read(const struct table *table, uint32_t index, struct table_slot *ret_slot);
 
-/* Writes the slot, its state last, so that whoever reads sees all of it or none. */
+/* Writes the slot, its state last, so that a successor sees all of it or none. */
 void table_write(struct table *table, uint32_t index, const struct table_slot *slot);
 
 /* The state alone, unchecked; and its change. */

@@ -11,6 +11,7 @@
 #include "daemon/server.h"
 #include "daemon/session-json.h"
 #include "daemon/session.h"
+#include "daemon/tableread.h"
 
 #define MAPPINGS_PER_ANSWER 1000
 
@@ -101,7 +102,7 @@ void method_mappings(struct peer *peer)
 	struct session *session;
 	struct table_slot slot;
 	json_t *mappings, *reply;
-	uint32_t i;
+	struct table_reader reader;
 
 	if (!method_unpack(peer, "{s:s, s?o, s:s, s?I !}", "name", &name, "uid", &owner, "space",
 			   &space, "cursor", &cursor))
@@ -117,13 +118,15 @@ void method_mappings(struct peer *peer)
 		return;
 	}
 	mappings = json_array();
-	for (i = MIN(cursor, TABLE_MAX_SLOTS);
-	     i < table_used(&table->table) && json_array_size(mappings) < MAPPINGS_PER_ANSWER; i++)
-		if (table_read(&table->table, i, &slot) > 0)
-			json_array_append_new(mappings, mapping_to_json(session, &slot));
+	if (table_reader_begin(&reader, g_array_index(table->fds, int, 0)) < 0)
+		reader.used = 0;
+	reader.next = MIN(cursor, TABLE_MAX_SLOTS);
+	while (json_array_size(mappings) < MAPPINGS_PER_ANSWER &&
+	       table_reader_next(&reader, UINT32_MAX, &slot) > 0)
+		json_array_append_new(mappings, mapping_to_json(session, &slot));
 	reply = json_pack("{s:o}", "mappings", mappings);
-	if (i < table_used(&table->table))
-		json_object_set_new(reply, "next", json_integer(i));
+	if (reader.next < reader.used)
+		json_object_set_new(reply, "next", json_integer(reader.next));
 	peer_reply(peer, reply, NULL, 0);
 }
 

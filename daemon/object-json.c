@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "common/fd.h"
+#include "common/table.h"
 #include "common/uapi.h"
 #include "daemon/identify.h"
 #include "daemon/object.h"
@@ -37,9 +38,10 @@ static bool has_size(const struct object *object)
 	       object->kind == OBJECT_STATE;
 }
 
-/* Checks each descriptor, maps a table, seals a memfd and notes sizes. */
+/* Checks each descriptor, and a table's header, seals a memfd and notes sizes. */
 static char *check_descriptors(struct object *object)
 {
+	uint32_t slots;
 	struct stat st;
 
 	for (guint i = 0; i < object->fds->len; i++) {
@@ -69,7 +71,7 @@ static char *check_descriptors(struct object *object)
 				       "the session",
 				       object->name, object->size, STATE_MAX_BYTES);
 	if (object->kind == OBJECT_TABLE &&
-	    table_open(g_array_index(object->fds, int, 0), false, &object->table) < 0)
+	    table_check(g_array_index(object->fds, int, 0), &slots) < 0)
 		return g_strdup_printf("table %s is no mapping table of version %d, sealed against "
 				       "shrinking and growing: use one made by libvfio-cpr",
 				       object->name, TABLE_VERSION);
@@ -166,11 +168,6 @@ struct object *object_from_record(json_t *json, struct fdlist *fds, size_t *used
 	const char *parameter;
 	struct object *object = parse(json, fds, used, &parameter, ret_message);
 
-	if (object && object->kind == OBJECT_TABLE &&
-	    table_open(g_array_index(object->fds, int, 0), false, &object->table) < 0) {
-		*ret_message = g_strdup_printf("table %s cannot be mapped", object->name);
-		g_clear_pointer(&object, object_free);
-	}
 	if (!object)
 		*ret_parameter = g_strdup(parameter);
 	return object;

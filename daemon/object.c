@@ -28,7 +28,6 @@ void object_free(struct object *object)
 	if (!object)
 		return;
 	object_take_all(object, &fds);
-	table_close(&object->table);
 	g_array_unref(object->fds);
 	object_attributes_clear(&object->attributes);
 	g_free(object->name);

@@ -14,17 +14,15 @@
 
 #include "common/fdlist.h"
 #include "common/object.h"
-#include "common/table.h"
 
 struct object {
 	int64_t id;
 	enum object_kind kind;
 	char *name;
 	struct object_attributes attributes;
-	GArray *fds;	    /* of int; -1: a gap. Owned */
-	size_t held;	    /* of them not gaps */
-	uint64_t size;	    /* bytes; memory, table, state */
-	struct table table; /* mapped while it is held; table only */
+	GArray *fds;   /* of int; -1: a gap. Owned */
+	size_t held;   /* of them not gaps */
+	uint64_t size; /* bytes; memory, table, state */
 };
 
 struct account;

@@ -6,8 +6,10 @@
 #include <poll.h>
 #include <string.h>
 
+#include "common/table.h"
 #include "daemon/fdinfo.h"
 #include "daemon/session.h"
+#include "daemon/space.h"
 
 #define POLL_MAX 1024 /* at once; no more than RLIMIT_NOFILE, or poll() refuses */
 
@@ -101,6 +103,15 @@ static json_t *warning_to_json(const struct session *session)
 			    first->warning, others, others == 1 ? " has" : "s have");
 }
 
+static uint64_t count_mappings(const struct object *table, uint64_t *ret_bytes)
+{
+	uint64_t count = 0, changes;
+
+	*ret_bytes = 0;
+	space_count(g_array_index(table->fds, int, 0), &count, ret_bytes, &changes);
+	return count;
+}
+
 json_t *session_to_json(struct session *session)
 {
 	size_t counts[OBJECT_KINDS] = {0};
@@ -114,7 +125,7 @@ json_t *session_to_json(struct session *session)
 		counts[object->kind] += object->held;
 		pending += MIN(object_pending(object, NULL), (uint64_t)INT64_MAX - pending);
 		if (object->kind == OBJECT_TABLE)
-			space_count(&object->table, &mappings, &bytes);
+			mappings += count_mappings(object, &bytes);
 	}
 	for (int kind = 0; kind < OBJECT_KINDS; kind++)
 		if (counts[kind] > 0)
@@ -158,7 +169,7 @@ json_t *space_to_json(const struct session *session, const struct object *table)
 	uint64_t mappings = 0, bytes = 0;
 	json_t *json;
 
-	space_count(&table->table, &mappings, &bytes);
+	mappings = count_mappings(table, &bytes);
 	json = json_pack("{s:s, s:s, s:I, s:I, s:s, s:s*}", "name", table->name, "backend",
 			 is_iommufd ? "iommufd" : "type1", "mappings", (json_int_t)mappings,
 			 "bytes", (json_int_t)bytes, "vaddr", vaddr_names[vaddr], "warning",

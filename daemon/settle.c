@@ -7,11 +7,11 @@
 
 #define WARNINGS_TOLD 8 /* of one death */
 
-/* One address space's part; descriptor and table are the session's. */
+/* One address space's part; the descriptors are the session's. */
 struct settle_task {
 	char *name;
 	int container, iommufd; /* one of them -1 */
-	const struct table *table;
+	int table;		/* -1: it has none */
 	struct space_status *status;
 };
 
@@ -23,7 +23,7 @@ static void add_task(GArray *plan, const struct session *session, const struct o
 		.name = g_strdup(object->name),
 		.container = object->kind == OBJECT_CONTAINER ? fd : -1,
 		.iommufd = object->kind == OBJECT_IOMMUFD ? fd : -1,
-		.table = table ? &table->table : NULL,
+		.table = table ? g_array_index(table->fds, int, 0) : -1,
 		.status = g_new0(struct space_status, 1),
 	};
 

@@ -7,7 +7,7 @@
 #ifndef DAEMON_SPACE_H
 #define DAEMON_SPACE_H
 
-#include "common/table.h"
+#include <stdint.h>
 
 /* Whose its DMA addresses are, by number in the journal. On the wire: valid, invalid, unknown. */
 enum space_vaddr {
@@ -19,15 +19,18 @@ enum space_vaddr {
 /*
  * type1: invalidates the addresses of every mapping, so that a successor can give its own. First
  * all at once; if one was invalid already (its successor died half way through restoring), mapping
- * by mapping from the table (NULL: there is none). *ret_warning (to be g_free()d) tells what is
- * not as it should be, else NULL.
+ * by mapping from the table (a descriptor; -1: there is none). *ret_warning (to be g_free()d) tells
+ * what is not as it should be, else NULL.
  */
-enum space_vaddr space_invalidate(int container, const struct table *table, char **ret_warning);
+enum space_vaddr space_invalidate(int container, int table, char **ret_warning);
 
 /* iommufd: charges the pinned pages to the daemon in place of the dead process. */
 enum space_vaddr space_disown(int iommufd, char **ret_warning);
 
-/* Adds the number and bytes (at most INT64_MAX) of a table's mappings, changes in flight included. */
-void space_count(const struct table *table, uint64_t *count, uint64_t *bytes);
+/*
+ * The number and bytes (at most INT64_MAX) of a table's mappings, changes in flight included; and
+ * the changes of the table that they are of (common/table.h). For a thread. -errno: no table.
+ */
+int space_count(int table, uint64_t *ret_count, uint64_t *ret_bytes, uint64_t *ret_changes);
 
 #endif

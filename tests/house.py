@@ -84,7 +84,10 @@ IOCTLS = {"daemon/kernel.c": {"VFIO_IOMMU_UNMAP_DMA", "IOMMU_IOAS_CHANGE_PROCESS
           "daemon/unwanted.c": {"SIOCINQ"}}
 # What reads a descriptor or opens a file by its name. /proc and /sys are read through GLib.
 READERS = re.compile(r"_*(preadv2?|pread|readv|read|openat|open|fopen|eventfd_read)(64)?(_chk|_2)?")
-MAY_READ = {("worker", "eventfd_read"), ("journal", "pread")}  # of what is the daemon's own
+# Of what is the daemon's own; and of mapping tables, by copying.
+MAY_READ = {("worker", "eventfd_read"), ("journal", "pread"), ("tableread", "pread")}
+# What maps a file, whose pages its owner could take away or leave out.
+MAPPERS = re.compile(r"_*(mmap|mremap|table_open)(64)?")
 
 
 def hands_off_problems(build, ioctls):
@@ -93,7 +96,8 @@ def hands_off_problems(build, ioctls):
         file = f"daemon/{name}.c"
         used = circles.symbols(path, "--undefined-only")
         problems += [f"{file} calls {symbol}()" for symbol in sorted(used)
-                     if (found := READERS.fullmatch(symbol)) and (name, found[1]) not in MAY_READ]
+                     if (found := READERS.fullmatch(symbol)) and (name, found[1]) not in MAY_READ
+                     or MAPPERS.fullmatch(symbol)]
         with open(file, encoding="utf-8") as source:
             requests = set(re.findall(r"\bioctl\([^,]+,\s*(\w+)", source.read()))
         problems += [f"{file} calls ioctl() with {request}"

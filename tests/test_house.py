@@ -136,7 +136,7 @@ class MadeUp(unittest.TestCase):
             ["the invariants are not numbered from 1 on"])
 
     def test_hands_off(self):
-        """Who reads, opens, or makes an ioctl that is not on the list is told"""
+        """Who reads, opens, maps, or makes an ioctl that is not on the list is told"""
         self.compile("daemon/worker.c",
                      "int eventfd_read(int);\nint a(void) { return eventfd_read(0); }")
         self.compile("daemon/kernel.c", "int ioctl();\n#define UNMAP 1\n"
@@ -146,9 +146,11 @@ class MadeUp(unittest.TestCase):
                          ["daemon/kernel.c calls ioctl() with UNMAP"])
         self.compile("daemon/a.c", "int open64(char *);\nint c(void) { return open64(0); }")
         self.compile("daemon/b.c", "int ioctl();\nint (*d)() = ioctl;")
+        self.compile("daemon/c.c", "int mmap64(int);\nint e(void) { return mmap64(0); }")
         self.assertEqual(house.hands_off_problems("build", {"daemon/kernel.c": {"UNMAP"}}),
                          ["daemon/a.c calls open64()",
-                          "daemon/b.c calls ioctl() in a way that is not understood"])
+                          "daemon/b.c calls ioctl() in a way that is not understood",
+                          "daemon/c.c calls mmap64()"])
 
     def test_names(self):
         """A function or a file that the page names and the tree lacks is told"""

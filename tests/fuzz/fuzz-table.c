@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A hostile mapping table: table_open(), table_read(), space_count(). The first byte says whether
+ * A hostile mapping table: table_reader_next(), space_count(). The first byte says whether
  * the header is to be made good (else hardly any input gets past it), and whether the rest of the
  * input changes the table once it is open.
  */
@@ -16,6 +16,7 @@
 #include "common/table.h"
 #include "daemon/kernel.h"
 #include "daemon/space.h"
+#include "daemon/tableread.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -32,33 +33,31 @@ static int fake_unmap_vaddr(int container, bool all, uint64_t iova, uint64_t siz
 
 static const struct kernel_ops fake = {.unmap_vaddr = fake_unmap_vaddr};
 
-static void use(const struct table *table)
+static void use(int fd)
 {
-	uint64_t count = 0, bytes = 0;
+	uint64_t count = 0, bytes = 0, changes;
+	struct table_reader reader;
 	struct table_slot slot;
 	char *warning = NULL;
+	int r = table_reader_begin(&reader, fd);
 
-	g_assert(table_used(table) <= table->n_slots);
-	for (uint32_t i = 0; i <= table->n_slots; i++) {
-		int r = table_read(table, i, &slot);
-
-		g_assert(i < table->n_slots || r < 0);
-		if (r <= 0)
-			continue;
+	while (r >= 0 && (r = table_reader_next(&reader, UINT32_MAX, &slot)) > 0) {
+		g_assert(reader.next <= reader.used && reader.used <= reader.slots);
 		g_assert(slot.state >= TABLE_MAPPED && slot.state <= TABLE_UNMAPPING);
 		g_assert(slot.size > 0 && slot.iova + slot.size - 1 >= slot.iova);
 		g_assert((slot.iova | slot.size | slot.offset) % 4096 == 0);
 	}
-	space_count(table, &count, &bytes);
-	g_assert(count <= table->n_slots && bytes <= INT64_MAX);
-	space_invalidate(-1, table, &warning);
+	if (space_count(fd, &count, &bytes, &changes) == 0)
+		g_assert(count <= reader.slots && bytes <= INT64_MAX);
+	space_invalidate(-1, fd, &warning);
 	g_free(warning);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct table_header header;
-	struct table table = {0}, writer = {0};
+	struct table writer = {0};
+	uint32_t slots;
 	uint8_t how = size > 0 ? data[0] : 0;
 	size_t length;
 	int fd = memfd_create("table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -81,18 +80,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 	}
 	fcntl(fd, F_ADD_SEALS, how & 4 ? F_SEAL_GROW : F_SEAL_SHRINK | F_SEAL_GROW);
-	if (table_open(fd, false, &table) == 0) {
+	if (table_check(fd, &slots) == 0) {
 		g_assert(!(how & 4));
-		use(&table);
+		use(fd);
 		if (how & 2 && table_open(fd, true, &writer) == 0) {
 			/* Turned round: other bytes everywhere, the header too. */
 			for (size_t i = 0; i < length; i++)
 				((uint8_t *)writer.header)[i] = data[length - 1 - i];
-			use(&table);
+			use(fd);
 		}
 	}
 	table_close(&writer);
-	table_close(&table);
 	close(fd);
 	return 0;
 }

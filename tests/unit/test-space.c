@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/table.h"
 #include "daemon/kernel.h"
 #include "daemon/space.h"
 #include "tests/unit/suite.h"
@@ -122,7 +123,7 @@ START_TEST(all_at_once_with_the_tables_size_is_no_warning)
 	in_kernel(0x200000, 0x1000, false);
 	in_table(0, 0x100000, TABLE_MAPPED);
 	in_table(0x200000, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 	ck_assert_int_eq(calls, 1);
 	ck_assert(all_invalid());
@@ -131,9 +132,9 @@ END_TEST
 
 START_TEST(an_empty_container_is_no_warning)
 {
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
-	ck_assert_int_eq(space_invalidate(CONTAINER, NULL, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, -1, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 }
 END_TEST
@@ -143,7 +144,7 @@ START_TEST(success_with_size_0_is_an_old_kernel_that_did_nothing)
 	is_old = true;
 	in_kernel(0, 0x1000, false);
 	in_table(0, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_UNKNOWN);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_UNKNOWN);
 	ck_assert_ptr_nonnull(warning);
 	ck_assert_ptr_nonnull(strstr(warning, "6.0"));
 }
@@ -157,7 +158,7 @@ START_TEST(a_mixed_state_is_invalidated_mapping_by_mapping)
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x1000, TABLE_MAPPED);
 	in_table(0x3000, 0x2000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 	ck_assert_int_eq(calls, 4);
 	ck_assert(all_invalid());
@@ -167,7 +168,7 @@ END_TEST
 START_TEST(einval_without_a_table_is_told)
 {
 	in_kernel(0, 0x1000, true);
-	ck_assert_int_eq(space_invalidate(CONTAINER, NULL, &warning), SPACE_UNKNOWN);
+	ck_assert_int_eq(space_invalidate(CONTAINER, -1, &warning), SPACE_UNKNOWN);
 	ck_assert_ptr_nonnull(warning);
 }
 END_TEST
@@ -176,7 +177,7 @@ START_TEST(einval_with_an_empty_table_is_a_container_without_mappings)
 {
 	/* With no IOMMU set, the ioctl is EINVAL too. */
 	result_of_all = -EINVAL;
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 }
 END_TEST
@@ -186,7 +187,7 @@ START_TEST(a_mapping_of_the_table_that_the_kernel_lacks_is_told)
 	in_kernel(0, 0x1000, true);
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x8000, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_nonnull(strstr(warning, "1 mappings of the table are not in the kernel"));
 }
 END_TEST
@@ -197,7 +198,7 @@ START_TEST(a_failure_of_one_mapping_does_not_end_the_others)
 	result_of_one = -EIO;
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_UNKNOWN);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_UNKNOWN);
 	ck_assert_ptr_nonnull(strstr(warning, "2 mappings could not be invalidated"));
 	ck_assert_int_eq(calls, 3);
 }
@@ -207,7 +208,7 @@ START_TEST(ebusy_is_told_to_be_a_mediated_device)
 {
 	result_of_all = -EBUSY;
 	in_table(0, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_UNKNOWN);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_UNKNOWN);
 	ck_assert_ptr_nonnull(strstr(warning, "mdev"));
 	ck_assert_int_eq(calls, 1);
 }
@@ -216,7 +217,7 @@ END_TEST
 START_TEST(another_failure_is_told_by_its_name)
 {
 	result_of_all = -EIO;
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_UNKNOWN);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_UNKNOWN);
 	ck_assert_ptr_nonnull(strstr(warning, g_strerror(EIO)));
 }
 END_TEST
@@ -225,7 +226,7 @@ START_TEST(a_size_that_is_not_the_tables_is_told)
 {
 	in_kernel(0, 0x3000, false);
 	in_table(0, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_nonnull(strstr(warning, "12288"));
 	ck_assert_ptr_nonnull(strstr(warning, "4096"));
 }
@@ -236,7 +237,7 @@ START_TEST(less_in_the_kernel_than_in_the_table_is_told)
 	in_kernel(0, 0x1000, false);
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x1000, TABLE_MAPPED);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_nonnull(warning);
 }
 END_TEST
@@ -248,7 +249,7 @@ START_TEST(changes_in_flight_may_be_there_or_not)
 	in_kernel(0, 0x1000, false);
 	if (_i & 1)
 		in_kernel(0x1000, 0x2000, false);
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 }
 END_TEST
@@ -260,7 +261,7 @@ START_TEST(changes_in_flight_are_invalidated_one_by_one_too)
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x2000, TABLE_MAPPING);
 	in_table(0x8000, 0x1000, TABLE_MAPPING); /* never came to be: no warning */
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_ptr_null(warning);
 	ck_assert(all_invalid());
 }
@@ -273,8 +274,23 @@ START_TEST(slots_that_cannot_be_mappings_never_reach_the_kernel)
 	in_table(0x1000, 0x1000, 77);
 	in_table(-UINT64_C(0x1000), 0x2000, TABLE_MAPPED);
 	result_of_all = -EINVAL;
-	ck_assert_int_eq(space_invalidate(CONTAINER, &table, &warning), SPACE_SETTLED);
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning), SPACE_SETTLED);
 	ck_assert_int_eq(calls, 1);
+}
+END_TEST
+
+START_TEST(a_table_that_cannot_be_read_is_told)
+{
+	uint64_t count, bytes, changes;
+
+	in_kernel(0, 0x1000, _i);
+	in_table(0, 0x1000, TABLE_MAPPED);
+	table.header->magic = 0;
+	ck_assert_int_eq(space_invalidate(CONTAINER, fd, &warning),
+			 _i ? SPACE_UNKNOWN : SPACE_SETTLED);
+	ck_assert_ptr_nonnull(strstr(warning, "its mapping table cannot be read"));
+	ck_assert(all_invalid());
+	ck_assert_int_eq(space_count(fd, &count, &bytes, &changes), -EINVAL);
 }
 END_TEST
 
@@ -282,7 +298,7 @@ static const struct {
 	int result;
 	enum space_vaddr vaddr;
 	const char *hint;
-} changes[] = {
+} change_results[] = {
 	{0, SPACE_SETTLED, NULL},
 	{-ENOMEM, SPACE_UNKNOWN, "LimitMEMLOCK"},
 	{-EINVAL, SPACE_UNKNOWN, "IOMMU_IOAS_MAP_FILE"},
@@ -291,11 +307,11 @@ static const struct {
 
 START_TEST(change_process_is_called_once_and_its_failure_explained)
 {
-	result_of_change = changes[_i].result;
-	ck_assert_int_eq(space_disown(IOMMUFD, &warning), changes[_i].vaddr);
+	result_of_change = change_results[_i].result;
+	ck_assert_int_eq(space_disown(IOMMUFD, &warning), change_results[_i].vaddr);
 	ck_assert_int_eq(calls, 1);
-	if (changes[_i].hint)
-		ck_assert_ptr_nonnull(strstr(warning, changes[_i].hint));
+	if (change_results[_i].hint)
+		ck_assert_ptr_nonnull(strstr(warning, change_results[_i].hint));
 	else
 		ck_assert_ptr_null(warning);
 }
@@ -303,26 +319,27 @@ END_TEST
 
 START_TEST(mappings_and_bytes_are_counted_with_changes_in_flight)
 {
-	uint64_t count = 1, bytes = 4096;
+	uint64_t count, bytes, changes;
 
 	in_table(0, 0x1000, TABLE_MAPPED);
 	in_table(0x1000, 0x2000, TABLE_MAPPING);
 	in_table(0x1000, 0x2000, TABLE_FREE);
 	in_table(1, 0x2000, TABLE_MAPPED);
 	in_table(0x8000, 0x1000, TABLE_UNMAPPING);
-	space_count(&table, &count, &bytes);
-	ck_assert_uint_eq(count, 1 + 3);
-	ck_assert_uint_eq(bytes, 4096 + 0x4000);
+	ck_assert_int_eq(space_count(fd, &count, &bytes, &changes), 0);
+	ck_assert_uint_eq(count, 3);
+	ck_assert_uint_eq(bytes, 0x4000);
+	ck_assert_uint_eq(changes, 5);
 }
 END_TEST
 
 START_TEST(a_sum_of_hostile_sizes_stays_a_number)
 {
-	uint64_t count = 0, bytes = 0;
+	uint64_t count, bytes, changes;
 
 	for (int i = 0; i < 5; i++)
 		in_table(0, -UINT64_C(4096), TABLE_MAPPED);
-	space_count(&table, &count, &bytes);
+	ck_assert_int_eq(space_count(fd, &count, &bytes, &changes), 0);
 	ck_assert_uint_eq(count, 5);
 	ck_assert_uint_eq(bytes, INT64_MAX);
 }
@@ -345,8 +362,9 @@ SUITE("space", setup, teardown)
 	tcase_add_loop_test(tests, changes_in_flight_may_be_there_or_not, 0, 4);
 	tcase_add_test(tests, changes_in_flight_are_invalidated_one_by_one_too);
 	tcase_add_test(tests, slots_that_cannot_be_mappings_never_reach_the_kernel);
+	tcase_add_loop_test(tests, a_table_that_cannot_be_read_is_told, 0, 2);
 	tcase_add_loop_test(tests, change_process_is_called_once_and_its_failure_explained, 0,
-			    G_N_ELEMENTS(changes));
+			    G_N_ELEMENTS(change_results));
 	tcase_add_test(tests, mappings_and_bytes_are_counted_with_changes_in_flight);
 	tcase_add_test(tests, a_sum_of_hostile_sizes_stays_a_number);
 }
