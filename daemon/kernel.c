@@ -5,12 +5,17 @@
 #include <errno.h>
 #include <linux/kcmp.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/uapi.h"
+
+#define STACK_BYTES \
+	(1024 * 1024) /* of a thread: 8 MiB each count where memory is not overcommitted */
 
 static int unmap_vaddr(int container, bool all, uint64_t iova, uint64_t size, uint64_t *ret_size)
 {
@@ -114,6 +119,25 @@ static int close_fd(int fd)
 	return close(fd) < 0 ? -errno : 0;
 }
 
+/* Signals are the main thread's, whose loop waits for them. */
+static int start_thread(void *(*run)(void *data), void *data)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	pthread_t thread;
+	int r;
+
+	sigfillset(&all);
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(&thread, &attributes, run, data);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	return -r;
+}
+
 const struct kernel_ops kernel_real = {
 	.unmap_vaddr = unmap_vaddr,
 	.change_process = change_process,
@@ -125,6 +149,7 @@ const struct kernel_ops kernel_real = {
 	.peer_pidfd = peer_pidfd,
 	.accept = accept_socket,
 	.close = close_fd,
+	.start_thread = start_thread,
 };
 
 const struct kernel_ops *kernel = &kernel_real;

@@ -35,6 +35,8 @@ struct kernel_ops {
 	int (*accept)(int socket);
 	/* May block for seconds: the last close of a device resets it. */
 	int (*close)(int fd);
+	/* A thread that nobody joins, with all signals blocked. -EAGAIN: one more than may be. */
+	int (*start_thread)(void *(*run)(void *data), void *data);
 };
 
 extern const struct kernel_ops kernel_real;

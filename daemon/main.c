@@ -295,13 +295,27 @@ static void serve(struct event_base *base, struct server *server)
 	event_free(hangup);
 }
 
+/* The event loop and the threads for what it must not do, or NULL. */
+static struct event_base *begin(void)
+{
+	struct event_base *base = event_base_new();
+	int r = base ? worker_start(base) : -ENOMEM;
+
+	if (r == 0)
+		return base;
+	log_error(NULL, "cannot start its event loop and threads: %s%s", g_strerror(-r),
+		  r == -EAGAIN ? " (TasksMax= of the unit, or the limit on processes of this user)"
+			       : "");
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	__attribute__((cleanup(free_options))) struct options options = {.mode = 0600};
 	struct event_base *base;
 	struct server *server;
 	struct own_socket own = {0};
-	bool listening;
+	bool listening, is_over;
 
 	hold_signals(SIG_BLOCK);
 	/* So that --help prints the user's characters. Messages stay in one language. */
@@ -318,18 +332,18 @@ int main(int argc, char **argv)
 	json_object_seed(0);
 	raise_limits();
 	fdstore_init(MAX(options.fdstore_max, 0));
-	base = event_base_new();
-	if (!base || worker_start(base) < 0) {
-		log_error(NULL, "cannot start: no event loop");
+	base = begin();
+	if (!base)
 		return 1;
-	}
 	server = server_new(base, methods_dispatch);
 	listening = open_sockets(server, &options, &own);
 	if (listening)
 		serve(base, server);
-	server_free(server);
-	worker_stop();
-	event_base_free(base);
+	is_over = server_free(server) && worker_stop();
 	remove_own(&own);
+	/* What threads still work on is left alone, and them to the kernel. */
+	if (!is_over)
+		_exit(listening ? 0 : 1);
+	event_base_free(base);
 	return listening && leakcheck_descriptors() == 0 ? 0 : 1;
 }

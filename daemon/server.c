@@ -431,7 +431,7 @@ void server_stop(struct server *server)
 	stop_if_quiet(server);
 }
 
-void server_free(struct server *server)
+bool server_free(struct server *server)
 {
 	g_autoptr(GList) peers = g_hash_table_get_keys(server->peers);
 	g_autoptr(GList) sessions = NULL;
@@ -442,7 +442,8 @@ void server_free(struct server *server)
 		turn_away_unknown(server->accepted);
 	unread_stop();
 	/* The work under way is on sessions, and may end some. */
-	worker_drain();
+	if (!worker_drain())
+		return false;
 	sessions = g_hash_table_get_keys(server->sessions);
 	for (GList *item = sessions; item; item = item->next)
 		session_free(item->data);
@@ -457,4 +458,5 @@ void server_free(struct server *server)
 	if (server->stop_deadline)
 		event_free(server->stop_deadline);
 	g_free(server);
+	return true;
 }

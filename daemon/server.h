@@ -41,8 +41,11 @@ void server_listen(struct server *server, int socket);
 /* No new connections or calls; ends the loop once every call is answered, or after some seconds. */
 void server_stop(struct server *server);
 
-/* Closes everything held. */
-void server_free(struct server *server);
+/*
+ * Closes everything held. false: work on sessions has not ended, see worker_drain(), and everything
+ * is left as it is.
+ */
+bool server_free(struct server *server);
 
 struct session *server_find_session(const struct server *server, uid_t uid, const char *name);
 

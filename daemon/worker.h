@@ -7,21 +7,34 @@
 #define DAEMON_WORKER_H
 
 #include <event2/event.h>
+#include <glib.h>
+#include <stdbool.h>
 #include <stddef.h>
 
-/* Starts the threads' side; done callbacks will run in base's loop. */
+/*
+ * Starts those threads that must be there; done callbacks will run in base's loop. -EAGAIN: no
+ * thread is to be had.
+ */
 int worker_start(struct event_base *base);
 
-/* Waits for all work but what may hang, and runs what is done. */
-void worker_drain(void);
+extern gint64 worker_patience_usec; /* at the daemon's end; a test has less */
 
 /*
- * Waits as worker_drain() does, then a moment for closes that may hang, and ends the threads' side.
- * What hangs even then is left to the end of the process.
+ * Waits for all work but what may hang, and runs what is done. false: after so long there was still
+ * some, which the log tells. What it works on must stay as it is then, to the end of the process.
  */
-void worker_stop(void);
+bool worker_drain(void);
 
-/* Runs work(data) in a thread, then done(data) in the loop. done may be NULL. */
+/*
+ * Waits as worker_drain() does, then a moment for work that may hang, and ends the threads' side.
+ * What hangs even then is left to the end of the process. false: as worker_drain().
+ */
+bool worker_stop(void);
+
+/*
+ * Runs work(data) in a thread, then done(data) in the loop. done may be NULL. It ends by itself,
+ * though it may take seconds, and waits for no other work as long as threads can be started.
+ */
 void worker_run(void (*work)(void *data), void (*done)(void *data), void *data);
 
 /*

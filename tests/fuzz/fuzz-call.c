@@ -35,7 +35,7 @@ static int refuse(int fd)
 	return -ENOTTY;
 }
 
-static const struct kernel_ops fake = {
+static struct kernel_ops fake = {
 	.close = count_close,
 	.container_version = refuse,
 	.iommufd_probe = refuse,
@@ -85,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (kernel != &fake) {
 		kernel = &fake;
+		fake.start_thread = kernel_real.start_thread;
 		g_assert(worker_start(event_base_new()) == 0);
 	}
 	closed = 0;

@@ -22,11 +22,14 @@ class DaemonTest(unittest.TestCase):
 
     def setUp(self):
         self.addCleanup(close_all)
-        self.daemon = Daemon(*self.options, nofile=self.nofile, uid=self.uid, env=self.env)
+        self.daemon = self.make_daemon()
         self.addCleanup(self.end_daemon)
         # Each peer has a pidfd: without one, that of our first question is gone.
         eventually(lambda: not [link for link in self.daemon.links() if "pidfd" in link])
         self.idle_fds = self.daemon.fds()
+
+    def make_daemon(self):
+        return Daemon(*self.options, nofile=self.nofile, uid=self.uid, env=self.env)
 
     def end_daemon(self):
         """Ends it, if the test has not: the last thing that every test asserts."""

@@ -40,7 +40,19 @@ static int fake_close(int fd)
 	return 0;
 }
 
-static const struct kernel_ops fake = {.close = fake_close};
+static bool are_threads_short;
+static int n_refused;
+
+static int fake_start_thread(void *(*run)(void *data), void *data)
+{
+	if (are_threads_short) {
+		n_refused++;
+		return -EAGAIN;
+	}
+	return kernel_real.start_thread(run, data);
+}
+
+static const struct kernel_ops fake = {.close = fake_close, .start_thread = fake_start_thread};
 
 static void setup(void)
 {
@@ -48,7 +60,8 @@ static void setup(void)
 	base = event_base_new();
 	loop_thread = g_thread_self();
 	ran = done = n_closed = 0;
-	gate_is_open = false;
+	gate_is_open = are_threads_short = false;
+	n_refused = 0;
 	ck_assert_int_eq(worker_start(base), 0);
 }
 
@@ -191,6 +204,124 @@ START_TEST(work_that_hangs_is_told_when_it_ends_and_draining_does_not_wait_for_i
 }
 END_TEST
 
+/* Threads are short */
+
+static int n_warnings;
+
+static GLogWriterOutput count_warning(GLogLevelFlags level, const GLogField *fields, gsize n,
+				      gpointer unused)
+{
+	(void)fields;
+	(void)n;
+	(void)unused;
+	n_warnings += level == G_LOG_LEVEL_WARNING;
+	return G_LOG_WRITER_HANDLED;
+}
+
+START_TEST(it_does_not_start_without_the_threads_that_must_be_there)
+{
+	worker_stop();
+	are_threads_short = true;
+	ck_assert_int_eq(worker_start(base), -EAGAIN);
+	are_threads_short = false;
+	ck_assert_int_eq(worker_start(base), 0);
+}
+END_TEST
+
+START_TEST(without_new_threads_all_work_is_done_and_one_warning_given)
+{
+	g_log_set_writer_func(count_warning, NULL, NULL);
+	are_threads_short = true;
+	for (int i = 0; i < 100; i++) {
+		worker_run(count_run, count_done, GINT_TO_POINTER(1));
+		worker_run_or_hang(count_run, count_done, GINT_TO_POINTER(1));
+	}
+	loop_until(&done, 200);
+	ck_assert_int_gt(n_refused, 0);
+	ck_assert_int_eq(n_warnings, 1);
+}
+END_TEST
+
+START_TEST(without_new_threads_ordinary_work_does_not_wait_for_what_hangs)
+{
+	g_log_set_writer_func(count_warning, NULL, NULL);
+	are_threads_short = true;
+	for (int i = 0; i < 10; i++)
+		worker_run_or_hang(wait_at_gate, count_done, GINT_TO_POINTER(100));
+	for (int i = 0; i < 10; i++)
+		worker_run(count_run, count_done, GINT_TO_POINTER(1));
+	loop_until(&done, 10);
+	worker_drain();
+	for (int i = 0; i < 10; i++)
+		worker_run(count_run, count_done, GINT_TO_POINTER(1));
+	loop_until(&done, 20);
+	open_gate();
+	loop_until(&done, 1020);
+}
+END_TEST
+
+/* Nothing new comes that would make it look again. */
+START_TEST(threads_are_tried_for_again_while_work_waits)
+{
+	g_log_set_writer_func(count_warning, NULL, NULL);
+	are_threads_short = true;
+	for (int i = 0; i < 10; i++)
+		worker_run(wait_at_gate, count_done, GINT_TO_POINTER(100));
+	worker_run(count_run, count_done, GINT_TO_POINTER(1));
+	while (n_refused < 3)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_int_eq(n_warnings, 1);
+	ck_assert_int_eq(done, 0);
+	are_threads_short = false;
+	loop_until(&done, 1);
+	open_gate();
+	loop_until(&done, 1001);
+}
+END_TEST
+
+static int threads(void)
+{
+	GDir *tasks = g_dir_open("/proc/self/task", 0, NULL);
+	int n = 0;
+
+	while (g_dir_read_name(tasks))
+		n++;
+	g_dir_close(tasks);
+	return n;
+}
+
+START_TEST(threads_that_have_no_work_are_given_back)
+{
+	int before = threads();
+
+	for (int i = 0; i < 50; i++)
+		worker_run_or_hang(wait_at_gate, count_done, GINT_TO_POINTER(1));
+	while (threads() < before + 49)
+		g_usleep(1000);
+	open_gate();
+	loop_until(&done, 50);
+	while (threads() != before)
+		g_usleep(1000);
+	worker_run_or_hang(count_run, count_done, GINT_TO_POINTER(1));
+	loop_until(&done, 51);
+}
+END_TEST
+
+START_TEST(the_end_does_not_wait_for_ever_for_ordinary_work)
+{
+	g_log_set_writer_func(count_warning, NULL, NULL);
+	worker_patience_usec = G_USEC_PER_SEC / 10;
+	worker_run(wait_at_gate, count_done, GINT_TO_POINTER(1));
+	ck_assert(!worker_drain());
+	ck_assert(!worker_stop());
+	ck_assert_int_eq(n_warnings, 2);
+	worker_patience_usec = 60 * G_USEC_PER_SEC;
+	open_gate();
+	ck_assert(worker_drain());
+	ck_assert_int_eq(done, 1);
+}
+END_TEST
+
 SUITE("worker", setup, teardown)
 {
 	tcase_add_test(tests, work_runs_in_a_thread_and_its_end_in_the_loop);
@@ -204,4 +335,10 @@ SUITE("worker", setup, teardown)
 	tcase_add_test(tests, a_close_that_nobody_waits_for_happens);
 	tcase_add_test(tests,
 		       work_that_hangs_is_told_when_it_ends_and_draining_does_not_wait_for_it);
+	tcase_add_test(tests, it_does_not_start_without_the_threads_that_must_be_there);
+	tcase_add_test(tests, without_new_threads_all_work_is_done_and_one_warning_given);
+	tcase_add_test(tests, without_new_threads_ordinary_work_does_not_wait_for_what_hangs);
+	tcase_add_test(tests, threads_are_tried_for_again_while_work_waits);
+	tcase_add_test(tests, threads_that_have_no_work_are_given_back);
+	tcase_add_test(tests, the_end_does_not_wait_for_ever_for_ordinary_work);
 }
