@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/plain.h"
 #include "cprctl/output.h"
 
 char *output_escape(const char *text)
@@ -23,7 +24,7 @@ char *output_escape(const char *text)
 
 		if (c != (gunichar)-1 && c != (gunichar)-2) {
 			length = g_utf8_next_char(p) - p;
-			printable = g_unichar_isprint(c);
+			printable = plain_character(c);
 		}
 		for (size_t i = 0; i < length; i++) {
 			if (printable)

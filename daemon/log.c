@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/plain.h"
 #include "daemon/ratelimit.h"
 #include "daemon/session.h"
 
@@ -23,7 +24,7 @@ static const char *level_prefix(GLogLevelFlags level)
 }
 
 /*
- * A message may quote a peer: what is no printable character is escaped, so that nothing in it can
+ * A message may quote a peer: what is no plain character is escaped, so that nothing in it can
  * begin a line or control a terminal.
  */
 static void append_safely(GString *line, const char *message)
@@ -33,7 +34,7 @@ static void append_safely(GString *line, const char *message)
 	for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
 		gunichar c = g_utf8_get_char(p);
 
-		if (g_unichar_iscntrl(c))
+		if (!plain_character(c))
 			g_string_append_printf(line, "\\x%02x", c);
 		else
 			g_string_append_unichar(line, c);
