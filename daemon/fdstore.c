@@ -5,12 +5,22 @@
 #include <errno.h>
 #include <glib.h>
 #include <stdlib.h>
+#include <string.h>
 #include <systemd/sd-daemon.h>
 
 #define BARRIER_USEC (10 * G_USEC_PER_SEC)
 
+/*
+ * systemd passes the names on as LISTEN_FDNAMES=a:b:c. execve() refuses a string of more than 32
+ * pages, its NUL included (MAX_ARG_STRLEN in the kernel's include/uapi/linux/binfmts.h), with E2BIG.
+ */
+#define NAMES_MAX     (32 * 4096 - sizeof("LISTEN_FDNAMES="))
+#define NAMES_SOCKETS 2048 /* of these, for listening sockets: there may be more at the next start */
+#define NAMES_ENTRIES 4096 /* as many are sure to find room, however long the first ones' names are */
+
 static struct {
 	unsigned int max, used;
+	size_t names, sockets; /* bytes of their names, each with its colon */
 	bool is_told;
 } store;
 
@@ -34,19 +44,57 @@ bool fdstore_outlives_stop(void)
 	return fdstore_exists() && store.is_told;
 }
 
+/* Whether so many more bytes of names can be handed to the next daemon. */
+static bool names_fit(size_t bytes)
+{
+	return store.names + MAX(store.sockets, NAMES_SOCKETS) + bytes <= NAMES_MAX;
+}
+
 bool fdstore_has_room(unsigned int n)
 {
-	return store.used + n <= store.max;
+	return store.used + n <= store.max && names_fit(n * (FDSTORE_SHORT + 1));
 }
 
-void fdstore_take(unsigned int n)
+bool fdstore_may_be_called(const char *name)
 {
-	store.used += n;
+	unsigned int sure = MIN(store.max, NAMES_ENTRIES);
+	size_t others = sure > store.used ? sure - store.used - 1 : 0;
+
+	return names_fit(strlen(name) + 1 + others * (FDSTORE_SHORT + 1));
 }
 
-void fdstore_give(unsigned int n)
+char *fdstore_refusal(unsigned int n)
 {
-	store.used -= MIN(n, store.used);
+	if (store.used + n > store.max)
+		return g_strdup_printf(
+			"systemd's fd store has %u of at most %u descriptors, and has no room for one "
+			"more session: raise FileDescriptorStoreMax of vfio-cprd.service, or release a "
+			"session",
+			store.used, store.max);
+	if (!names_fit(n * (FDSTORE_SHORT + 1)))
+		return g_strdup_printf(
+			"the names of the %u descriptors in systemd's fd store are as long as the kernel "
+			"lets systemd hand over to the next daemon: release a session; no larger "
+			"FileDescriptorStoreMax helps",
+			store.used);
+	return NULL;
+}
+
+void fdstore_take(const char *name)
+{
+	store.used++;
+	store.names += strlen(name) + 1;
+}
+
+void fdstore_give(const char *name)
+{
+	store.used--;
+	store.names -= strlen(name) + 1;
+}
+
+void fdstore_take_socket(const char *name)
+{
+	store.sockets += strlen(name) + 1;
 }
 
 int fdstore_add(const char *name, int fd)

@@ -21,10 +21,24 @@ bool fdstore_exists(void);
 /* Whether it is kept over a stop of the service too: systemd 254 and newer, which tells its size. */
 bool fdstore_outlives_stop(void);
 
-/* Whether there is room for n more; fdstore_take() counts them, fdstore_give() counts them off. */
+/*
+ * Whether there is room for n more, under names of at most FDSTORE_SHORT bytes. The names count too:
+ * systemd hands all of them to the next daemon in one variable, and if that is too long for the
+ * kernel, the daemon can never be started again.
+ */
+#define FDSTORE_SHORT 26
 bool fdstore_has_room(unsigned int n);
-void fdstore_take(unsigned int n);
-void fdstore_give(unsigned int n);
+
+/* Whether one may have that name, longer than it must be, at nobody else's expense. */
+bool fdstore_may_be_called(const char *name);
+
+/* Why there is no room for n more, and what to do; a sentence to g_free(). NULL: there is. */
+char *fdstore_refusal(unsigned int n);
+
+/* Counts one in, or off. A socket that systemd hands over has a name as well, and no entry. */
+void fdstore_take(const char *name);
+void fdstore_give(const char *name);
+void fdstore_take_socket(const char *name);
 
 /* Stores a copy of fd under a name of its own. PID 1 is to keep it even if its peer is gone. */
 int fdstore_add(const char *name, int fd);

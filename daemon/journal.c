@@ -26,7 +26,46 @@
 #define RECORD_BYTES (16 * 1024 * 1024)
 #define IN_MEMFD     "M" /* such a message brings its record in a memfd, its last descriptor */
 
-int journal_new(uint64_t generation, struct journal **ret_journal)
+/*
+ * The names. An older daemon has to know them too: they begin with JOURNAL_PREFIX and end with the
+ * end. systemd takes what is printable and no colon, which separates them, and up to 255 bytes
+ * (fdname_is_valid() in src/basic/fd-util.c): 16 digits, a uid and 64 of a session's name fit.
+ */
+
+static char *end_name(const struct journal *journal, char end)
+{
+	return journal->foreign ? g_strdup(journal->name)
+				: g_strdup_printf("%s-%c", journal->name, end);
+}
+
+/* A colon of the session's name is a plus there, which no session's name has. */
+static char *make_name(uint64_t random, const char *session, uid_t uid)
+{
+	char *name = g_strdup_printf(JOURNAL_PREFIX "%016" PRIx64 ".%u.%s", random, uid, session);
+	g_autofree char *stored = g_strdelimit(g_strconcat(name, "-r", NULL), ":", '+');
+
+	if (!fdstore_may_be_called(stored))
+		name[strlen(JOURNAL_PREFIX) + 16] = '\0';
+	return g_strdelimit(name, ":", '+');
+}
+
+bool journal_tells(const struct journal *journal, char **ret_session, uid_t *ret_uid)
+{
+	const char *told = strchr(journal->name, '.');
+	char *end;
+	guint64 uid;
+
+	if (journal->foreign || !told || !g_ascii_isdigit(told[1]))
+		return false;
+	uid = g_ascii_strtoull(told + 1, &end, 10);
+	if (*end != '.' || uid >= UINT32_MAX)
+		return false;
+	*ret_uid = uid;
+	*ret_session = g_strdelimit(g_strdup(end + 1), "+", ':');
+	return true;
+}
+
+int journal_new(uint64_t generation, const char *session, uid_t uid, struct journal **ret_journal)
 {
 	const int bytes = QUEUE_BYTES;
 	struct journal *journal;
@@ -44,8 +83,9 @@ int journal_new(uint64_t generation, struct journal **ret_journal)
 	if (setsockopt(ends[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
 		(void)setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	journal = g_new0(struct journal, 1);
-	journal->name = g_strdup_printf(JOURNAL_PREFIX "%016" PRIx64, random);
+	journal->name = make_name(random, session, uid);
 	journal->generation = generation;
+	journal->stored = true;
 	journal->receive = ends[0];
 	journal->send = ends[1];
 	*ret_journal = journal;
@@ -59,6 +99,8 @@ struct journal *journal_found(const char *name, int receive, int send)
 	journal->name = g_strdup(name);
 	journal->receive = receive;
 	journal->send = send;
+	journal->stored = receive >= 0;
+	journal->has_twin = send >= 0;
 	return journal;
 }
 
@@ -212,33 +254,45 @@ int journal_peek(struct journal *journal, json_t **ret_record, struct fdlist *re
 
 /* The fd store */
 
+/* For each of its entries there. */
+static void for_each_entry(const struct journal *journal, void (*count)(const char *name))
+{
+	g_autofree char *receive = end_name(journal, 'r'), *send = end_name(journal, 's');
+
+	if (journal->stored)
+		count(receive);
+	if (journal->has_twin)
+		count(send);
+}
+
+void journal_take_room(const struct journal *journal)
+{
+	for_each_entry(journal, fdstore_take);
+}
+
+void journal_give_room(const struct journal *journal)
+{
+	for_each_entry(journal, fdstore_give);
+}
+
 int journal_park(const struct journal *journal)
 {
-	g_autofree char *receive = g_strconcat(journal->name, "-r", NULL);
-	g_autofree char *send = g_strconcat(journal->name, "-s", NULL);
+	g_autofree char *receive = end_name(journal, 'r');
 	int r = fdstore_add(receive, journal->receive);
 
-	if (r == 0)
-		r = fdstore_add(send, journal->send);
 	return r == 0 ? fdstore_barrier() : r;
 }
 
 int journal_unpark(const struct journal *journal)
 {
-	g_autofree char *receive = g_strconcat(journal->name, "-r", NULL);
-	g_autofree char *send = g_strconcat(journal->name, "-s", NULL);
-	int r;
+	g_autofree char *receive = end_name(journal, 'r'), *send = end_name(journal, 's');
+	/*
+	 * The receiving end first, since the queue is in it. If the daemon dies in between, a sending
+	 * end is left, which the next daemon drops.
+	 */
+	int r = fdstore_remove(receive);
 
-	if (journal->foreign) {
-		r = fdstore_remove(journal->name);
-	} else {
-		/*
-		 * The receiving end first, since the queue is in it. If the daemon dies in between,
-		 * a sending end is left, which the next daemon drops.
-		 */
-		r = fdstore_remove(receive);
-		if (r == 0)
-			r = fdstore_remove(send);
-	}
+	if (r == 0 && journal->has_twin)
+		r = fdstore_remove(send);
 	return r == 0 ? fdstore_barrier() : r;
 }

@@ -17,11 +17,7 @@
 
 char *keep_refusal(void)
 {
-	if (!fdstore_exists() || fdstore_has_room(JOURNAL_ENTRIES + SPARE_ENTRIES))
-		return NULL;
-	return g_strdup(
-		"systemd's fd store has no room for one more session: raise FileDescriptorStoreMax "
-		"of vfio-cprd.service, or release a session");
+	return fdstore_exists() ? fdstore_refusal(JOURNAL_ENTRIES + SPARE_ENTRIES) : NULL;
 }
 
 /* One swap in the fd store: a journal in, another out, and then descriptors closed. */
@@ -74,11 +70,11 @@ static void swap_done(void *data)
 			    swap->out ? "the old one stays"
 				      : "it would not survive the daemon's death");
 		session->kept = swap->result;
+		journal_give_room(swap->in);
 		journal_free(swap->in);
-		fdstore_give(JOURNAL_ENTRIES);
 	} else if (swap->in || swap->out) {
 		if (swap->out)
-			fdstore_give(JOURNAL_ENTRIES);
+			journal_give_room(swap->out);
 		journal_free(swap->out);
 		session->journal = swap->in;
 	}
@@ -99,7 +95,7 @@ static void swap_begin(struct session *session, struct journal *in, struct journ
 	if (fds)
 		fdlist_move(&swap->fds, fds);
 	if (in)
-		fdstore_take(JOURNAL_ENTRIES);
+		journal_take_room(in);
 	session->busy = true;
 	worker_run(swap_in_thread, swap_done, swap);
 }
@@ -109,7 +105,7 @@ static int write_copy(struct session *session, struct journal **ret_journal)
 {
 	uint64_t generation = session->journal ? session->journal->generation + 1 : 1;
 	struct journal *journal = NULL; /* compilers do not know that an error is negative */
-	int r = journal_new(generation, &journal);
+	int r = journal_new(generation, session->name, session->uid, &journal);
 
 	if (r < 0)
 		return r;
@@ -213,8 +209,8 @@ static void drop_in_thread(void *journal)
 
 static void drop_done(void *journal)
 {
+	journal_give_room(journal);
 	journal_free(journal);
-	fdstore_give(JOURNAL_ENTRIES);
 }
 
 void keep_drop(struct journal *journal)

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
 
 #include "common/fd.h"
 #include "daemon/worker.h"
@@ -24,7 +26,7 @@ static int record_open(struct journal *journal, const struct session *session)
 			    json_pack("{s:s, s:i, s:I, s:s, s:I}", "op", "open", "version",
 				      RECORD_VERSION, "generation", (json_int_t)journal->generation,
 				      "name", session->name, "uid", (json_int_t)session->uid),
-			    NULL, 0);
+			    &journal->send, 1);
 }
 
 int record_state(struct journal *journal, const struct session *session)
@@ -133,7 +135,19 @@ int record_complete(struct journal *journal)
 
 /* Replaying */
 
-static char *replay_open(struct journal *journal, struct replay *replay, const json_t *record)
+/* The sending end, which the first record brings unless it came from the fd store. */
+static void take_sending_end(struct journal *journal, struct fdlist *fds)
+{
+	int fd = journal->send < 0 ? fdlist_take(fds, 0) : -1;
+
+	if (fd >= 0 && sd_is_socket_unix(fd, SOCK_SEQPACKET, 0, NULL, 0) > 0)
+		journal->send = fd;
+	else
+		fd_close(&fd);
+}
+
+static char *replay_open(struct journal *journal, struct replay *replay, const json_t *record,
+			 struct fdlist *fds)
 {
 	json_int_t generation = 0, uid = 0;
 	const char *name = "";
@@ -150,6 +164,7 @@ static char *replay_open(struct journal *journal, struct replay *replay, const j
 	    !session_name_is_valid(name) || replay->name)
 		return g_strdup("its first record is broken");
 	journal->generation = generation;
+	take_sending_end(journal, fds);
 	replay->name = g_strdup(name);
 	replay->uid = uid;
 	return NULL;
@@ -253,7 +268,7 @@ static char *replay_record(struct journal *journal, struct replay *replay,
 	const char *op = json_string_value(json_object_get(record, "op"));
 
 	if (op && strcmp(op, "open") == 0)
-		return replay_open(journal, replay, record);
+		return replay_open(journal, replay, record, fds);
 	if (!op || !replay->name)
 		return g_strdup("it does not begin as a journal does");
 	if (strcmp(op, "objects") == 0)

@@ -176,7 +176,7 @@ static void keep_aside(struct server *server, int fd, const char *fd_name)
 {
 	g_autofree char *name = g_strdup_printf("%s#%d", fd_name, fd);
 
-	fdstore_take(1);
+	fdstore_take(fd_name);
 	log_error(NULL, "descriptor %s from systemd is no journal: kept aside", fd_name);
 	session_unreadable(server, name, journal_foreign(fd_name, fd),
 			   "it is no journal of vfio-cprd");
@@ -194,10 +194,11 @@ int recovery_run(struct server *server)
 		int fd = SD_LISTEN_FDS_START + i;
 
 		if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0) {
+			fdstore_take_socket(names[i]);
 			server_listen(server, fd);
 			listeners++;
 		} else if (is_journal_end(fd, names[i])) {
-			fdstore_take(1);
+			fdstore_take(names[i]);
 			add_end(journals, fd, names[i]);
 		} else {
 			keep_aside(server, fd, names[i]);

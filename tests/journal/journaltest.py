@@ -121,22 +121,38 @@ class JournalTest(DaemonTest):
         return [item for item, _ in held]
 
     def assertStored(self, sessions, more=()):
-        """The store has both ends of as many journals, and what is named."""
+        """The store has the receiving ends of as many journals, and what is named."""
 
         def is_so():
             names = [n for n in self.daemon.names() if n not in more]
-            return len(names) == 2 * sessions and len(self.daemon.names()) - len(names) == len(more)
+            return len(names) == sessions and len(self.daemon.names()) - len(names) == len(more)
 
         self.assertTrue(eventually(is_so), self.daemon.names())
 
 
-def planted(pid1, *records, number=1):
-    """A journal of the test's own, of (record, descriptors) or records, into the fd store."""
+def sending_end(pid1, name):
+    """That of the daemon's own journal of this name in the store, which its first record brings."""
+    receive = pid1.get(name)
+    with socket.socket(fileno=receive) as end:
+        end.setsockopt(socket.SOL_SOCKET, 42, 0)  # SO_PEEK_OFF
+        flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+        control = end.recvmsg(4096, socket.CMSG_SPACE(4), flags)[1]  # recv_fds() forgets the flags
+    return track(array.array("i", control[0][2])[0])
+
+
+def planted(pid1, *records, number=1, name=None, twin=True):
+    """A journal of the test's own, of (record, descriptors) or records, into the fd store. twin: with
+    its sending end, as daemons before 0.3.0 have it; else that is in the first record."""
     receive, send = pair()
-    for record in records:
-        append(send, *record) if isinstance(record, tuple) else append(send, record)
-    pid1.put(receive, f"journal-{number:016x}-r")
-    pid1.put(send, f"journal-{number:016x}-s")
+    name = name or f"journal-{number:016x}"
+    for i, record in enumerate(records):
+        record, fds = record if isinstance(record, tuple) else (record, [])
+        append(send, record, fds if twin or i else [send, *fds])
+    pid1.put(receive, f"{name}-r")
+    if twin:
+        pid1.put(send, f"{name}-s")
+    close(receive)
+    close(send)
 
 
 def copy_of(name="vm", uid=0, objects=(), fds=(), **state):

@@ -209,12 +209,12 @@ class Killer:
         if not status["survivesRestart"]:
             return f"it says that it would lose them: {status}"
         names = self.pid1.names()
-        if len(names) != 2 * len(sessions) or {n[-2:] for n in names} - {"-r", "-s"}:
+        if len(names) != len(sessions) or {n[-2:] for n in names} - {"-r"}:
             return f"{len(names)} are stored for {len(sessions)} sessions: {names}"
         held = sum(s[2] for s in sessions.values())
         holders = sum(s[3] for s in sessions.values())
-        # Each session has its journal's ends and its holder's pidfd and connection.
-        most = self.idle + held + 2 * len(sessions) + 2 * holders
+        # Each session has its journal's sending end and its holder's pidfd and connection.
+        most = self.idle + held + len(sessions) + 2 * holders
         if not held <= self.pid1.fds() <= most:
             return f"{self.pid1.fds()} descriptors are open, not {most}: {sorted(self.pid1.links())}"
         return None

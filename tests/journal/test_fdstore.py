@@ -2,6 +2,7 @@
 """Stores that are small, slow, old or not there."""
 
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from client import VarlinkError
 from daemon import BUILD, DAEMON
 from daemontest import DaemonTest
 from fds import describe, eventfd, eventfds
-from journaltest import JournalTest
+from journaltest import JournalTest, copy_of, planted
 from pid1 import Pid1
 
 
@@ -23,7 +24,7 @@ class StoreLimit(JournalTest):
 
     def test_one_session_too_many_is_refused_with_the_reason_and_the_others_live_on(self):
         holders = []
-        with self.refused("QuotaExceeded", "FileDescriptorStoreMax"):
+        with self.refused("QuotaExceeded", "raise FileDescriptorStoreMax"):
             for i in range(20):
                 vm = self.vm()
                 vm.attach(f"s{i}")
@@ -40,7 +41,7 @@ class StoreLimit(JournalTest):
         for i, vm in enumerate(holders):
             self.resume(vm, f"s{i}", 1)
             self.assertHeld(vm, ["e"], fds[i : i + 1])
-        with self.refused("QuotaExceeded", "FileDescriptorStoreMax"):
+        with self.refused("QuotaExceeded", "raise FileDescriptorStoreMax"):
             self.client().attach("more")
         holders[0].call("Release")
         self.vm("again")
@@ -50,16 +51,67 @@ class TinyStore(JournalTest):
     pid1_options = {"maximum": 4}
 
     def test_with_a_store_of_four_the_third_session_at_the_latest_is_refused(self):
-        with self.refused("QuotaExceeded", "FileDescriptorStoreMax"):
+        with self.refused("QuotaExceeded", "raise FileDescriptorStoreMax"):
             for i in range(3):
                 self.vm(f"s{i}")
         self.assertEqual(self.daemon.told["overflow"], 0)
 
 
+class LongNames(JournalTest):
+    """What is short is not entries, but room in the variable that tells the next daemon of all."""
+
+    pid1_options = {"maximum": 100000}
+
+    def setUp(self):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if hard < 16384:
+            self.skipTest(f"RLIMIT_NOFILE is {hard}, and this needs 16384")
+        super().setUp()
+
+    def fill(self, name):
+        """Sessions until one is refused; their number."""
+        for n in range(1000):
+            client = self.client()
+            try:
+                client.attach(f"{name}-{n}")
+            except VarlinkError as error:
+                self.assertEqual(error.short, "QuotaExceeded")
+                self.assertIn("release a session; no larger FileDesc", error.parameters["message"])
+                return n
+        self.fail("none was refused")
+
+    def restart_and_count(self):
+        """systemd's execve() takes what it has to tell, and all is there again."""
+        names = self.daemon.names()
+        self.restart()
+        self.assertEqual(self.status()["sessions"], len(names))
+        return names
+
+    def test_more_sessions_than_systemd_can_hand_over_are_refused_and_all_come_back(self):
+        self.client().attach("first")
+        self.daemon.kill()
+        for n in range(4600):
+            planted(self.daemon, *copy_of(f"old-{n}"), number=n, twin=False)
+        self.daemon.start()
+        self.daemon.wait_ready()
+        self.assertGreater(self.fill("new"), 20)
+        names = self.restart_and_count()
+        self.assertEqual(sum(".0.first-r" in name for name in names), 1)
+        self.assertLess(len("LISTEN_FDNAMES=vfio-cprd.socket:" + ":".join(names)), 128 << 10)
+        # What needs a new journal meanwhile finds room for it.
+        vm = self.claim("old-0", 0)
+        vm.store([describe("eventfd", "f", 1)], [eventfd()])
+        vm.call("Remove", {"kind": "eventfd", "name": "f"})
+        self.assertEqual(self.fill("more"), 0)
+        vm.call("Release")
+        self.assertEqual(self.fill("more"), 1)
+        self.restart_and_count()
+
+
 class LyingStore(JournalTest):
     """systemd keeps less than it told."""
 
-    pid1_options = {"maximum": 4, "told": 64}
+    pid1_options = {"maximum": 2, "told": 64}
 
     def test_what_systemd_has_dropped_is_noticed_and_nothing_is_acknowledged_in_vain(self):
         kept = [self.vm("s0"), self.vm("s1")]

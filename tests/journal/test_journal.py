@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from client import SESSION, Client
 from fds import close, describe, eventfd, eventfds, make_table, memfd, state_memfd, track
 from holder import NOBODY
-from journaltest import VM, JournalTest, append, pair
+from journaltest import VM, JournalTest, append, copy_of, pair, planted, sending_end
 from patience import eventually
 
 
@@ -136,8 +136,7 @@ class Survival(JournalTest):
         vm.store([describe("eventfd", "kept", 1)], [kept])
         vm.store([describe("eventfd", "lost", 2)], lost[:1], continues=True)
         # The same in the journal: the first record of two.
-        name = next(n for n in self.daemon.names() if n.endswith("-s"))
-        end = track(self.daemon.get(name))
+        end = sending_end(self.daemon, self.daemon.names()[0])
         record = describe("eventfd", "half", 3, count=1)
         self.daemon.kill()
         append(end, {"op": "objects", "objects": [record], "first": True, "last": False}, lost[1:])
@@ -283,14 +282,40 @@ class Recovery(JournalTest):
         for _ in range(8):
             self.two_generations(True)
 
+    def test_a_journal_goes_on_with_the_sending_end_that_it_brings(self):
+        vm = self.vm("v:m")
+        fds = eventfds(30)
+        for i, fd in enumerate(fds):
+            vm.store([describe("eventfd", f"e{i}", i + 1)], [fd])
+            names = self.daemon.names()
+            self.assertRegex(names[0], r"^journal-[0-9a-f]{16}\.0\.v\+m-r$")
+            self.restart()
+            self.resume(vm, "v:m", i + 1)
+            self.assertEqual(self.daemon.names(), names, "it was written anew")
+        self.assertHeld(vm, [f"e{i}" for i in range(30)], fds)
+
+    def test_both_ends_of_an_older_daemons_journal_are_read_and_dropped(self):
+        fd, more = eventfds(2)
+        planted(self.daemon, *copy_of(objects=[describe("eventfd", "e", 1)], fds=[fd]))
+        names = self.daemon.names()
+        self.assertEqual(len(names), 2)
+        for n in (1, 2):
+            self.restart()
+            vm = self.claim("vm", n)
+            self.assertEqual(self.daemon.names(), names)
+            if n == 1:
+                vm.store([describe("eventfd", "f", 2)], [more])
+                vm.kill()
+        self.assertHeld(vm, ["e", "f"], [fd, more])
+        vm.call("Release")
+        self.assertStored(0)
+
     def test_a_journal_without_its_sending_end_is_written_anew(self):
-        vm = self.vm("vm")
         fd = eventfd()
-        vm.store([describe("eventfd", "e", 1)], [fd])
-        self.daemon.kill()
+        planted(self.daemon, *copy_of(objects=[describe("eventfd", "e", 1)], fds=[fd]))
         self.daemon.drop(next(n for n in self.daemon.names() if n.endswith("-s")))
-        self.daemon.start()
-        self.resume(vm, "vm", 1)
+        self.restart()
+        vm = self.claim("vm", 1)
         more = eventfd()
         vm.store([describe("eventfd", "f", 2)], [more])
         self.assertStored(1)
