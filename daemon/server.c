@@ -178,11 +178,11 @@ static void on_accept_again(evutil_socket_t fd, short events, void *data)
 		return;
 	}
 	server->accepted = -1;
+	set_accepting(server, true);
 	if (g_get_monotonic_time() - server->short_at >= (shortage_over.tv_sec * G_USEC_PER_SEC)) {
 		end_shortage(server);
 		return;
 	}
-	set_accepting(server, true);
 	event_add(server->accept_again, &shortage_over);
 }
 
