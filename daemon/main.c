@@ -22,6 +22,7 @@
 
 #include "common/fd.h"
 #include "common/version.h"
+#include "daemon/fdinfo.h"
 #include "daemon/fdstore.h"
 #include "daemon/leakcheck.h"
 #include "daemon/log.h"
@@ -331,6 +332,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	json_object_seed(0);
 	raise_limits();
+	fdinfo_begin(); /* before there are peers: it is looked at again for each refusal */
 	fdstore_init(MAX(options.fdstore_max, 0));
 	base = begin();
 	if (!base)
@@ -345,5 +347,6 @@ int main(int argc, char **argv)
 	if (!is_over)
 		_exit(listening ? 0 : 1);
 	event_base_free(base);
+	fdinfo_end();
 	return listening && leakcheck_descriptors() == 0 ? 0 : 1;
 }
