@@ -34,7 +34,10 @@ enum object_kind {
 const char *object_kind_name(enum object_kind kind);
 int object_kind_from_name(const char *name);
 
-/* Whether it is 1 to OBJECT_NAME_MAX bytes of UTF-8 that are safe in a log and on a terminal. */
+/*
+ * Whether it is 1 to OBJECT_NAME_MAX bytes of UTF-8 without control characters. The daemon takes no
+ * new name that is not plain (common/plain.h), but older ones did, and what they hold has a name.
+ */
 bool object_name_is_valid(const char *name);
 
 /* What only its owner knows of an object. NULL or -1: not given. */

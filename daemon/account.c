@@ -9,6 +9,7 @@
 #define SESSIONS_PER_UID    64
 #define CONNECTIONS_PER_UID 256
 #define DESCRIPTORS_PER_UID OBJECT_MAX_FDS
+#define GAPS_PER_UID	    (4 * OBJECT_MAX_FDS) /* of four bytes each */
 #define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
 
 /* Users who hold sessions may have a few connections when strangers have all that there are. */
@@ -69,6 +70,12 @@ void account_count_descriptors(struct account *account, ssize_t change)
 {
 	account->descriptors += change;
 	all_descriptors += change;
+}
+
+void account_count_held(struct account *account, ssize_t descriptors, ssize_t gaps)
+{
+	account_count_descriptors(account, descriptors);
+	account->gaps += gaps;
 }
 
 void account_limit_flight(size_t limit)
@@ -134,6 +141,11 @@ char *account_refuse_descriptors(const struct account *account, size_t limit)
 		return g_strdup_printf(
 			"uid %u holds %zu descriptors and may hold %d: release a session",
 			account->uid, account->descriptors, DESCRIPTORS_PER_UID);
+	if (account->uid != 0 && account->gaps > GAPS_PER_UID)
+		return g_strdup_printf(
+			"uid %u has %zu gaps in its runs of descriptors and may have %d: number them "
+			"one after another",
+			account->uid, account->gaps, GAPS_PER_UID);
 	if (all_descriptors > limit)
 		return g_strdup_printf(
 			"the daemon holds %zu descriptors and can hold %zu: raise its "

@@ -20,7 +20,8 @@ struct account {
 	GQueue errands_waiting;
 	GQueue turns; /* its connections that wait for one: daemon/turn.h */
 	bool waits_turn, had_turn;
-	size_t descriptors; /* held, staged or of a message not whole yet, with gaps in runs */
+	size_t descriptors; /* held, staged, looked at, or of a message not whole yet */
+	size_t gaps;	    /* numbers without a descriptor in what is held or staged */
 	size_t bytes;	    /* of messages that are not whole yet */
 	size_t in_flight;   /* descriptors in its sessions' journals */
 	size_t unread;	    /* descriptors in answers that its processes have not received */
@@ -31,6 +32,7 @@ struct account *account_get(uid_t uid);
 void account_put(struct account *account);
 
 void account_count_descriptors(struct account *account, ssize_t change);
+void account_count_held(struct account *account, ssize_t descriptors, ssize_t gaps);
 
 /*
  * A descriptor that is sent is in flight until it is received: one in a journal always, one in an

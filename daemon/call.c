@@ -7,6 +7,7 @@
 
 #include "common/frame.h"
 #include "common/unpack.h"
+#include "daemon/look.h"
 
 /* Varlink: a nullable field that is null is one that is not there. */
 static void drop_nulls(json_t *json)
@@ -63,6 +64,7 @@ void call_clear(struct call *call)
 {
 	g_clear_pointer(&call->method, g_free);
 	json_decref(call->parameters);
+	look_drop(call->look);
 	fdlist_clear(&call->fds);
 	*call = (struct call){.fds = call->fds};
 }

@@ -10,6 +10,7 @@
 
 #include "common/fdlist.h"
 
+struct look;
 struct peer;
 
 struct call {
@@ -21,6 +22,7 @@ struct call {
 	void (*then)(struct peer *peer); /* goes on with it, when what it waits for is done */
 	bool continues;			 /* answers are on their way, and there are more to come */
 	size_t next;			 /* Fetch: where the next one begins */
+	struct look *look;		 /* Store: at what it brought; NULL: none */
 };
 
 /*

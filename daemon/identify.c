@@ -1,8 +1,27 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a descriptor is: daemon/identify.h. First what cannot be forged (the inode's type, the
- * device number, the link of an anonymous inode), then a question that only that class is asked,
- * since VFIO and iommufd share their ioctl numbers with others.
+ * What a descriptor is: daemon/identify.h. First how it was opened: an O_PATH descriptor looks like
+ * the file it is of, and is none. Then what cannot be forged (the inode's type, the device number,
+ * the link of an anonymous inode), then a question that only that class answers, since VFIO and
+ * iommufd share their ioctl numbers with others.
+ *
+ * What waits for what, by the kernel's sources (Linux 6.1 to 7.0). In the loop, and why nobody can
+ * hold it up:
+ *	F_GETFL, F_DUPFD_QUERY	read the struct file; no lock
+ *	readlinkat() of	/proc/self/fd/N by the directory that is kept open: that directory's lock, which
+ *		needs a descriptor of it (daemon/fdinfo.h), and spinlocks of the dentry cache
+ *		(proc_pid_readlink(), d_path()); the file system of a path is not asked
+ *	kcmp()	exec_update_lock for reading; for writing only this process's own execve() takes it
+ *	openat(), read() of fdinfo: its directory's lock, and the wait queue's spinlock of an eventfd
+ *	poll() of an eventfd: that spinlock
+ * Elsewhere (identify_refusal(), daemon/look.c):
+ *	F_ADD_SEALS	the inode's lock (memfd_add_seals()), which a write() from a page of a FUSE file
+ *		holds as long as that file's owner likes; so does whatever reads or maps the memory
+ *	VFIO_GROUP_GET_STATUS	group_lock, over the reset in another's VFIO_GROUP_GET_DEVICE_FD
+ *	VFIO_DEVICE_GET_INFO	resumes a device that sleeps; answers once a reset is over
+ *	links in /sys	the locks of directories that anybody can open, see daemon/fdinfo.h
+ *	statx(), fstat(), F_GET_SEALS, VFIO_GET_API_VERSION, IOMMU_OPTION take no lock, but what asks for
+ *		them asks for the rest as well
  */
 #include "daemon/identify.h"
 
@@ -24,10 +43,12 @@
 #define MISC_MAJOR  10
 #define VFIO_MINOR  196 /* include/linux/miscdevice.h */
 #define KVM_MINOR   232
+#define EVENTFD_LINK "anon_inode:[eventfd]"
 #define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 /* What a descriptor looks like, without asking its driver or file system. */
 struct appearance {
+	int flags; /* of its open() */
 	struct statx st;
 	char link[256];	    /* "anon_inode:[eventfd]", or a path, which proves nothing */
 	char subsystem[64]; /* of a character device: "vfio", "vfio-dev", "misc", ... */
@@ -50,19 +71,27 @@ static void link_name(const char *path, char *ret_name, size_t size)
 	g_strlcpy(ret_name, slash ? slash + 1 : target, size);
 }
 
+/* DONT_SYNC: a FUSE or network file system answers from its cache, or could hang us. */
+static int ask_inode(int fd, struct statx *ret)
+{
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, ret) < 0
+		       ? -errno
+		       : 0;
+}
+
 static int look(int fd, struct appearance *ret)
 {
 	char path[96];
-	ssize_t n;
+	int r;
 
-	*ret = (struct appearance){0};
-	/* DONT_SYNC: a FUSE or network file system answers from its cache, or could hang us. */
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_SIZE | STATX_INO,
-		  &ret->st) < 0)
-		return -errno;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = readlink(path, ret->link, sizeof(ret->link) - 1);
-	ret->link[n > 0 ? n : 0] = '\0';
+	*ret = (struct appearance){.flags = kernel->open_flags(fd)};
+	if (ret->flags < 0)
+		return ret->flags;
+	r = ask_inode(fd, &ret->st);
+	if (r == 0)
+		r = fdinfo_link(fd, ret->link, sizeof(ret->link));
+	if (r < 0)
+		return r;
 	if (S_ISCHR(ret->st.stx_mode)) {
 		unsigned int major = ret->st.stx_rdev_major, minor = ret->st.stx_rdev_minor;
 
@@ -113,7 +142,7 @@ static const char *describe(const struct appearance *what)
 		return "a VFIO group";
 	if (strcmp(what->subsystem, "vfio-dev") == 0 || is_anon(what, "anon_inode:[vfio-device]"))
 		return "a VFIO device";
-	if (is_anon(what, "anon_inode:[eventfd]"))
+	if (is_anon(what, EVENTFD_LINK))
 		return "an eventfd";
 	if (S_ISREG(what->st.stx_mode))
 		return "a regular file";
@@ -139,6 +168,7 @@ static char *check_container(int fd, const struct appearance *what)
 static char *check_device(int fd, const struct appearance *what, const char *name)
 {
 	char path[512], *slash;
+	int r;
 
 	if (strcmp(what->subsystem, "vfio-dev") == 0) {
 		if (what->parent[0] && g_ascii_strcasecmp(what->parent, name) != 0)
@@ -151,6 +181,11 @@ static char *check_device(int fd, const struct appearance *what, const char *nam
 	}
 	if (!is_anon(what, "anon_inode:[vfio-device]"))
 		return g_strdup("");
+	r = kernel->device_probe(fd);
+	if (r < 0)
+		return g_strdup_printf("a VFIO device that does not answer (%s): look whether it "
+				       "is still there",
+				       g_strerror(-r));
 	/* Linux 6.18 tells which device it is; before, its owner's word is all there is. */
 	if (fdinfo_field(fd, "vfio-device-syspath:", path, sizeof(path))) {
 		slash = strrchr(path, '/');
@@ -160,12 +195,25 @@ static char *check_device(int fd, const struct appearance *what, const char *nam
 	return NULL;
 }
 
+static char *check_iommufd(int fd, const struct appearance *what)
+{
+	int r;
+
+	if (!is_iommufd(what))
+		return g_strdup("");
+	r = kernel->iommufd_probe(fd);
+	return r == 0 ? NULL
+		      : g_strdup_printf("an iommufd that does not answer IOMMU_OPTION (%s): open "
+					"/dev/iommu anew",
+					g_strerror(-r));
+}
+
 static char *check_memory(int fd, const struct appearance *what)
 {
 	/* Only shmem and hugetlbfs have seals, so this also says that no other file system is asked. */
 	if (!S_ISREG(what->st.stx_mode) || fcntl(fd, F_GET_SEALS) < 0)
 		return g_strdup("");
-	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+	if ((what->flags & O_ACCMODE) != O_RDWR)
 		return g_strdup(
 			"memory that is not open for reading and writing: a new VMM could not map "
 			"it. Open it with O_RDWR");
@@ -198,16 +246,40 @@ static char *check(int fd, enum object_kind kind, const char *name, const struct
 	case OBJECT_DEVICE:
 		return check_device(fd, what, name);
 	case OBJECT_IOMMUFD:
-		return is_iommufd(what) ? NULL : g_strdup("");
+		return check_iommufd(fd, what);
 	case OBJECT_MEMORY:
 	case OBJECT_TABLE:
 		return check_memory(fd, what);
 	case OBJECT_EVENTFD:
-		return is_anon(what, "anon_inode:[eventfd]") ? NULL : g_strdup("");
+		return is_anon(what, EVENTFD_LINK) ? NULL : g_strdup("");
 	case OBJECT_STATE:
 		return check_state(fd, what);
 	}
 	return g_strdup("");
+}
+
+/* For the refusal of a descriptor that cannot be looked at. */
+static char *explain(int error)
+{
+	if (fdinfo_begin() < 0)
+		return g_strdup_printf("/proc is not mounted where vfio-cprd runs, or not usable "
+				       "(%s), and nothing tells what a descriptor is: mount it and "
+				       "restart vfio-cprd",
+				       g_strerror(-fdinfo_begin()));
+	return g_strdup_printf("cannot look at the descriptor: %s", g_strerror(-error));
+}
+
+/*
+ * Nothing else has that link, and no anonymous inode can be opened a second time. So it is an open
+ * eventfd, unless it is an O_PATH descriptor of one.
+ */
+bool identify_eventfd(int fd)
+{
+	char link[sizeof(EVENTFD_LINK) + 1];
+	int flags = kernel->open_flags(fd);
+
+	return flags >= 0 && !(flags & O_PATH) && fdinfo_link(fd, link, sizeof(link)) == 0 &&
+	       strcmp(link, EVENTFD_LINK) == 0;
 }
 
 char *identify_refusal(int fd, enum object_kind kind, const char *name)
@@ -216,30 +288,42 @@ char *identify_refusal(int fd, enum object_kind kind, const char *name)
 	g_autofree char *reason = NULL;
 	int r = look(fd, &what);
 
-	if (r < 0)
-		return g_strdup_printf("%s %s: cannot look at the descriptor: %s",
-				       object_kind_name(kind), name, g_strerror(-r));
-	reason = check(fd, kind, name, &what);
+	if (r < 0) {
+		reason = explain(r);
+		return g_strdup_printf("%s %s is refused: %s", object_kind_name(kind), name,
+				       reason);
+	}
+	reason =
+		what.flags & O_PATH
+			? g_strdup("opened with O_PATH, which is no open file: nothing can be done "
+				   "by it, and nothing would be held. Open it without O_PATH")
+			: check(fd, kind, name, &what);
 	if (!reason)
 		return NULL;
 	return g_strdup_printf("%s %s is refused: the descriptor is %s", object_kind_name(kind),
 			       name, reason[0] ? reason : describe(&what));
 }
 
+/* As far as the kernel tells without being asked for open files: the same eventfd, or inode. */
+static bool is_same_inode(int a, int b)
+{
+	char link_a[256], link_b[256], id_a[32], id_b[32];
+	struct statx x, y;
+
+	if (fdinfo_link(a, link_a, sizeof(link_a)) < 0 ||
+	    fdinfo_link(b, link_b, sizeof(link_b)) < 0 || strcmp(link_a, link_b) != 0)
+		return false;
+	if (strcmp(link_a, EVENTFD_LINK) == 0)
+		return fdinfo_field(a, "eventfd-id:", id_a, sizeof(id_a)) &&
+		       fdinfo_field(b, "eventfd-id:", id_b, sizeof(id_b)) &&
+		       strcmp(id_a, id_b) == 0;
+	return ask_inode(a, &x) == 0 && ask_inode(b, &y) == 0 && x.stx_ino == y.stx_ino &&
+	       x.stx_dev_major == y.stx_dev_major && x.stx_dev_minor == y.stx_dev_minor;
+}
+
 bool identify_same(int a, int b)
 {
-	struct appearance x, y;
-	char id_x[32], id_y[32];
 	int r = kernel->same_file(a, b);
 
-	if (r >= 0)
-		return r;
-	if (look(a, &x) < 0 || look(b, &y) < 0 || strcmp(x.link, y.link) != 0)
-		return false;
-	if (is_anon(&x, "anon_inode:[eventfd]"))
-		return fdinfo_field(a, "eventfd-id:", id_x, sizeof(id_x)) &&
-		       fdinfo_field(b, "eventfd-id:", id_y, sizeof(id_y)) &&
-		       strcmp(id_x, id_y) == 0;
-	return x.st.stx_ino == y.st.stx_ino && x.st.stx_dev_major == y.st.stx_dev_major &&
-	       x.st.stx_dev_minor == y.st.stx_dev_minor;
+	return r >= 0 ? r : is_same_inode(a, b);
 }

@@ -3,7 +3,9 @@
 #include "daemon/kernel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kcmp.h>
+#include <linux/memfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -55,6 +57,18 @@ static int iommufd_probe(int fd)
 	};
 
 	return ioctl(fd, IOMMU_OPTION, &option) < 0 ? -errno : 0;
+}
+
+static int open_flags(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 ? -errno : flags;
+}
+
+static int seal_size(int memory)
+{
+	return fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) < 0 ? -errno : 0;
 }
 
 static int device_probe(int device)
@@ -143,6 +157,8 @@ const struct kernel_ops kernel_real = {
 	.change_process = change_process,
 	.container_version = container_version,
 	.iommufd_probe = iommufd_probe,
+	.open_flags = open_flags,
+	.seal_size = seal_size,
 	.device_probe = device_probe,
 	.group_status = group_status,
 	.same_file = same_file,

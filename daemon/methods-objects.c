@@ -61,7 +61,7 @@ void method_fetch(struct peer *peer)
 	objects = json_array();
 	next = fill_message(peer, session, MAX((size_t)cursor, peer->call.next), objects, &n_fds);
 	reply = json_pack("{s:o}", "objects", objects);
-	if (next >= object_set_total(&session->objects)) {
+	if (next >= object_set_slots(&session->objects)) {
 		peer_reply(peer, reply, peer->outgoing, n_fds);
 	} else if (peer->call.more && !peer->call.oneway) {
 		peer->call.next = next;

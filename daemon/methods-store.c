@@ -6,6 +6,7 @@
 #include "daemon/devices.h"
 #include "daemon/happen.h"
 #include "daemon/keep.h"
+#include "daemon/look.h"
 #include "daemon/methods.h"
 #include "daemon/peer.h"
 #include "daemon/server.h"
@@ -13,43 +14,28 @@
 
 #define TABLES_MAX 64 /* of a session: onlookers make the daemon read them */
 
-/* Parses the message's objects into the staging area. false: an error has been answered. */
-static bool stage(struct peer *peer, json_t *objects)
+/* Begins a look at the message's objects. false: an error has been answered. */
+static bool receive_objects(struct peer *peer, json_t *objects)
 {
+	struct call *call = &peer->call;
 	size_t used = 0, i;
 	json_t *json;
 
+	call->look = look_new(peer->account);
 	json_array_foreach(objects, i, json)
 	{
-		g_autofree char *parameter = NULL, *message = NULL, *conflict = NULL;
-		struct object *object;
-		bool refused;
+		g_autofree char *message = NULL;
+		const char *parameter;
+		struct object *object =
+			object_from_json(json, &call->fds, &used, &parameter, &message);
 
-		object = object_from_json(json, &peer->call.fds, &used, &parameter, &message,
-					  &refused);
 		if (!object) {
-			if (refused)
-				peer_fail(peer, "Refused", EINVAL, "%s", message);
-			else
-				peer_invalid(peer, parameter, message);
+			peer_invalid(peer, parameter, message);
 			return false;
 		}
-		conflict = object_set_conflict(&peer->staged, object);
-		if (conflict) {
-			object_free(object);
-			peer_fail(peer, "AlreadyExists", EEXIST, "%s", conflict);
-			return false;
-		}
-		object_set_add(&peer->staged, object);
-		if (object_set_total(&peer->staged) > OBJECT_MAX_FDS) {
-			peer_fail(
-				peer, "QuotaExceeded", EDQUOT,
-				"a batch has at most %d descriptors, gaps included: store in several",
-				OBJECT_MAX_FDS);
-			return false;
-		}
+		look_add(call->look, object);
 	}
-	if (used != peer->call.fds.n) {
+	if (used != call->fds.n) {
 		peer_invalid(peer, "objects",
 			     "there came more descriptors than the objects name: name each once");
 		return false;
@@ -57,14 +43,70 @@ static bool stage(struct peer *peer, json_t *objects)
 	return true;
 }
 
-/* Why what is staged cannot go into the session. false: an error has been answered. */
-static bool staged_fits(struct peer *peer, struct session *session)
+/* Takes what was looked at into the staging area. false: an error has been answered. */
+static bool stage(struct peer *peer)
 {
-	if (session->objects.slots[OBJECT_TABLE] + peer->staged.slots[OBJECT_TABLE] > TABLES_MAX) {
-		peer_fail(peer, "QuotaExceeded", EDQUOT, "a session has at most %d mapping tables",
-			  TABLES_MAX);
+	const char *refusal = look_refusal(peer->call.look);
+	struct object *object;
+
+	if (refusal) {
+		peer_fail(peer, "Refused", EINVAL, "%s", refusal);
 		return false;
 	}
+	while ((object = look_take(peer->call.look))) {
+		g_autofree char *conflict = object_set_conflict(&peer->staged, object);
+
+		if (conflict) {
+			object_free(object);
+			peer_fail(peer, "AlreadyExists", EEXIST, "%s", conflict);
+			return false;
+		}
+		object_set_add(&peer->staged, object);
+		if (object_set_slots(&peer->staged) > OBJECT_MAX_FDS) {
+			peer_fail(
+				peer, "QuotaExceeded", EDQUOT,
+				"a batch has at most %d descriptors, gaps included: store in several",
+				OBJECT_MAX_FDS);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Whether the user may have what is held and staged. false: an error has been answered. */
+static bool is_allowed(struct peer *peer, const struct session *session)
+{
+	g_autofree char *refusal =
+		account_refuse_descriptors(session->account, peer->server->descriptor_limit);
+
+	if (refusal)
+		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
+	return !refusal;
+}
+
+/* A device goes from one session to another only over its reset. */
+static void refuse_device(struct peer *peer, const struct object *object,
+			  const struct session *other)
+{
+	if (peer_may_see(peer, other->uid))
+		peer_fail(peer, "Refused", EBUSY,
+			  "device %s is held by session %s of uid %u: release that first, so that "
+			  "the device is reset between",
+			  object->name, other->name, other->uid);
+	else
+		peer_fail(
+			peer, "Refused", EBUSY,
+			"device %s is held by another user's session: root can tell whose "
+			"(vfio-cprctl list) and release that, so that the device is reset between",
+			object->name);
+}
+
+/*
+ * Whether what is staged can go into the session; what is there already is left out of it. false: an
+ * error has been answered.
+ */
+static bool staged_fits(struct peer *peer, struct session *session)
+{
 	for (guint i = 0; i < peer->staged.objects->len; i++) {
 		struct object *object = g_ptr_array_index(peer->staged.objects, i);
 		g_autofree char *conflict = object_set_conflict(&session->objects, object);
@@ -78,13 +120,15 @@ static bool staged_fits(struct peer *peer, struct session *session)
 			continue;
 		other = devices_holder(peer->server, object->name);
 		if (other && other != session) {
-			peer_fail(
-				peer, "Refused", EBUSY,
-				"device %s is held by session %s of uid %u: release that first, so that "
-				"the device is reset between",
-				object->name, other->name, other->uid);
+			refuse_device(peer, object, other);
 			return false;
 		}
+	}
+	object_set_subtract(&peer->staged, &session->objects);
+	if (session->objects.held[OBJECT_TABLE] + peer->staged.held[OBJECT_TABLE] > TABLES_MAX) {
+		peer_fail(peer, "QuotaExceeded", EDQUOT, "a session has at most %d mapping tables",
+			  TABLES_MAX);
+		return false;
 	}
 	return true;
 }
@@ -92,7 +136,8 @@ static bool staged_fits(struct peer *peer, struct session *session)
 static void drop_staged(struct peer *peer)
 {
 	object_set_clear(&peer->staged);
-	object_set_init(&peer->staged, peer->account);
+	if (peer->socket >= 0) /* else it has none any more */
+		object_set_init(&peer->staged, peer->account);
 }
 
 /* Moves all that is staged into the session, which cannot fail. */
@@ -111,6 +156,12 @@ static void finish_store(struct peer *peer, struct session *session)
 	keep_tidy(session);
 }
 
+/* What is held already is in the journal already. */
+static int keep_staged(struct peer *peer, struct session *session)
+{
+	return peer->staged.objects->len > 0 ? keep_objects(session, &peer->staged) : 0;
+}
+
 /* The journal was written anew: if it has no room now, it never will. */
 static void store_again(struct peer *peer)
 {
@@ -120,7 +171,7 @@ static void store_again(struct peer *peer)
 		return;
 	if (!staged_fits(peer, session)) {
 		drop_staged(peer);
-	} else if (keep_objects(session, &peer->staged) < 0) {
+	} else if (keep_staged(peer, session) < 0) {
 		drop_staged(peer);
 		peer_fail(
 			peer, "QuotaExceeded", ENOSPC,
@@ -137,18 +188,48 @@ static void store_staged(struct peer *peer, struct session *session)
 {
 	if (!staged_fits(peer, session))
 		drop_staged(peer);
-	else if (keep_objects(session, &peer->staged) < 0)
+	else if (keep_staged(peer, session) < 0)
 		method_keep_anew(peer, session, store_again);
 	else
 		finish_store(peer, session);
 }
 
-/* Takes the message's objects into the staging area. false: an error has been answered. */
-static bool receive_objects(struct peer *peer, const struct session *session, bool *ret_continues)
+/* The session, as method_held_session() has it. Without one nothing can be staged. */
+static struct session *held_session(struct peer *peer, void (*then)(struct peer *peer))
 {
-	g_autofree char *refusal = NULL;
+	if (!peer->session)
+		drop_staged(peer);
+	return method_held_session(peer, then);
+}
+
+/* The message was looked at. Meanwhile the session may have gone, or become busy. */
+static void go_on_storing(struct peer *peer)
+{
+	struct session *session = held_session(peer, go_on_storing);
+
+	if (!session)
+		return;
+	if (!stage(peer) || !is_allowed(peer, session))
+		drop_staged(peer);
+	else if (json_is_true(json_object_get(peer->call.parameters, "continues")))
+		peer_reply(peer, json_object(), NULL, 0);
+	else
+		store_staged(peer, session);
+}
+
+static void on_looked(void *data)
+{
+	struct peer *peer = data;
+
+	peer_go_on(peer);
+	peer_unref(peer);
+}
+
+/* Begins to look at what came. false: an error has been answered. */
+static bool begin(struct peer *peer, const struct session *session)
+{
 	json_t *objects;
-	int continues = 0;
+	int continues;
 
 	if (!method_unpack(peer, "{s:o, s?b !}", "objects", &objects, "continues", &continues))
 		return false;
@@ -156,30 +237,21 @@ static bool receive_objects(struct peer *peer, const struct session *session, bo
 		peer_invalid(peer, "objects", "must be an array");
 		return false;
 	}
-	if (!stage(peer, objects))
-		return false;
-	refusal = account_refuse_descriptors(session->account, peer->server->descriptor_limit);
-	if (refusal) {
-		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", refusal);
-		return false;
-	}
-	*ret_continues = continues;
-	return true;
+	return receive_objects(peer, objects) && is_allowed(peer, session);
 }
 
 void method_store(struct peer *peer)
 {
-	struct session *session = method_held_session(peer, method_store);
-	bool continues;
+	struct session *session = held_session(peer, method_store);
 
 	if (!session)
 		return;
-	if (!receive_objects(peer, session, &continues)) {
+	if (!begin(peer, session)) {
 		drop_staged(peer);
 		return;
 	}
-	if (continues)
-		peer_reply(peer, json_object(), NULL, 0);
-	else
-		store_staged(peer, session);
+	peer->call.then = go_on_storing;
+	peer_ref(peer);
+	if (look_begin(peer->call.look, on_looked, peer))
+		on_looked(peer);
 }

@@ -43,45 +43,59 @@ size_t object_run(const struct object *object, size_t first)
 	return i - first;
 }
 
-static guint object_hash(gconstpointer key)
-{
-	const struct object *object = key;
-
-	return g_str_hash(object->name) * OBJECT_KINDS + object->kind;
-}
-
-static gboolean object_equal(gconstpointer a, gconstpointer b)
+static int compare_objects(gconstpointer a, gconstpointer b)
 {
 	const struct object *x = a, *y = b;
 
-	return x->kind == y->kind && strcmp(x->name, y->name) == 0;
+	return x->kind != y->kind ? (int)x->kind - (int)y->kind : strcmp(x->name, y->name);
+}
+
+static bool object_equal(const struct object *a, const struct object *b)
+{
+	return compare_objects(a, b) == 0;
+}
+
+static int compare_ids(gconstpointer a, gconstpointer b)
+{
+	const int64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
 }
 
 void object_set_init(struct object_set *set, struct account *account)
 {
 	*set = (struct object_set){
-		.account = account,
 		.objects = g_ptr_array_new(),
-		.by_name = g_hash_table_new(object_hash, object_equal),
-		.by_id = g_hash_table_new(g_int64_hash, g_int64_equal),
+		.by_name = g_tree_new(compare_objects),
+		.by_id = g_tree_new(compare_ids),
+		.account = account,
 	};
 }
 
-static void count(struct object_set *set, enum object_kind kind, ssize_t change)
+static void count(struct object_set *set, enum object_kind kind, ssize_t held, ssize_t gaps)
 {
-	set->slots[kind] += change;
+	set->held[kind] += held;
+	set->gaps += gaps;
 	if (set->account)
-		account_count_descriptors(set->account, change);
+		account_count_held(set->account, held, gaps);
+}
+
+/* Counts the object, by 1 or -1 times. */
+static void count_object(struct object_set *set, const struct object *object, int sign)
+{
+	count(set, object->kind, sign * (ssize_t)object->held,
+	      sign * (ssize_t)(object->fds->len - object->held));
 }
 
 /* Ends a set whose objects are gone, or another's. */
 static void object_set_free(struct object_set *set)
 {
 	for (int kind = 0; kind < OBJECT_KINDS; kind++)
-		count(set, kind, -(ssize_t)set->slots[kind]);
+		count(set, kind, -(ssize_t)set->held[kind], 0);
+	count(set, 0, 0, -(ssize_t)set->gaps);
 	g_ptr_array_unref(set->objects);
-	g_hash_table_unref(set->by_name);
-	g_hash_table_unref(set->by_id);
+	g_tree_unref(set->by_name);
+	g_tree_unref(set->by_id);
 	*set = (struct object_set){0};
 }
 
@@ -123,12 +137,12 @@ struct object *object_set_find(const struct object_set *set, enum object_kind ki
 {
 	const struct object key = {.kind = kind, .name = (char *)name};
 
-	return g_hash_table_lookup(set->by_name, &key);
+	return g_tree_lookup(set->by_name, &key);
 }
 
 struct object *object_set_find_id(const struct object_set *set, int64_t id)
 {
-	return g_hash_table_lookup(set->by_id, &id);
+	return g_tree_lookup(set->by_id, &id);
 }
 
 size_t object_set_total(const struct object_set *set)
@@ -136,8 +150,19 @@ size_t object_set_total(const struct object_set *set)
 	size_t total = 0;
 
 	for (int kind = 0; kind < OBJECT_KINDS; kind++)
-		total += set->slots[kind];
+		total += set->held[kind];
 	return total;
+}
+
+size_t object_set_slots(const struct object_set *set)
+{
+	return object_set_total(set) + set->gaps;
+}
+
+/* The descriptor of that number; -1: it has none. */
+static int slot(const struct object *object, size_t number)
+{
+	return number < object->fds->len ? g_array_index(object->fds, int, number) : -1;
 }
 
 char *object_set_conflict(const struct object_set *set, const struct object *object)
@@ -157,36 +182,59 @@ char *object_set_conflict(const struct object_set *set, const struct object *obj
 				       ": remove it first, or keep its id",
 				       object_kind_name(held->kind), held->name, held->id,
 				       object->id);
-	for (guint i = 0; i < object->fds->len && i < held->fds->len; i++) {
+	for (guint i = 0; i < object->fds->len; i++) {
+		size_t number = object->first + i;
 		int given = g_array_index(object->fds, int, i);
-		int there = g_array_index(held->fds, int, i);
+		int there = slot(held, number);
 
 		if (given >= 0 && there >= 0 && !identify_same(given, there))
 			return g_strdup_printf(
-				"%s %s is held already, as another open file (number %u of "
+				"%s %s is held already, as another open file (number %zu of "
 				"it): remove it first, or choose another name",
-				object_kind_name(held->kind), held->name, i);
+				object_kind_name(held->kind), held->name, number);
 	}
 	return NULL;
+}
+
+/* Has it `len` slots or more. */
+static void grow(struct object *object, size_t len)
+{
+	size_t had = object->fds->len;
+
+	if (len <= had)
+		return;
+	g_array_set_size(object->fds, len);
+	memset(&g_array_index(object->fds, int, had), -1, (len - had) * sizeof(int));
 }
 
 /* Puts the descriptors that `to` has no slot for yet into it. */
 static void object_merge(struct object *to, struct object *from)
 {
-	static const int gap = -1;
-
-	while (to->fds->len < from->fds->len)
-		g_array_append_val(to->fds, gap);
+	grow(to, from->first + from->fds->len);
 	for (guint i = 0; i < from->fds->len; i++) {
 		int *given = &g_array_index(from->fds, int, i);
-		int *slot = &g_array_index(to->fds, int, i);
+		int *place = &g_array_index(to->fds, int, from->first + i);
 
-		if (*given < 0 || *slot >= 0)
+		if (*given < 0 || *place >= 0)
 			continue;
-		*slot = *given;
+		*place = *given;
 		*given = -1;
 		to->held++;
 	}
+}
+
+/* Has its slots begin with number 0. */
+static void fill_up(struct object *object)
+{
+	size_t len = object->fds->len;
+
+	if (object->first == 0)
+		return;
+	grow(object, object->first + len);
+	memmove(&g_array_index(object->fds, int, object->first), object->fds->data,
+		len * sizeof(int));
+	memset(object->fds->data, -1, object->first * sizeof(int));
+	object->first = 0;
 }
 
 bool object_set_takes(const struct object_set *set, const struct object *object)
@@ -209,16 +257,17 @@ void object_set_add(struct object_set *set, struct object *object)
 		held = NULL;
 	}
 	if (held) {
-		count(set, held->kind, -(ssize_t)held->fds->len);
+		count_object(set, held, -1);
 		object_merge(held, object);
-		count(set, held->kind, held->fds->len);
+		count_object(set, held, 1);
 		object_free(object);
 		return;
 	}
+	fill_up(object);
 	g_ptr_array_add(set->objects, object);
-	g_hash_table_add(set->by_name, object);
-	g_hash_table_insert(set->by_id, &object->id, object);
-	count(set, object->kind, object->fds->len);
+	g_tree_insert(set->by_name, object, object);
+	g_tree_insert(set->by_id, &object->id, object);
+	count_object(set, object, 1);
 }
 
 void object_set_move(struct object_set *to, struct object_set *from)
@@ -234,8 +283,47 @@ void object_set_move(struct object_set *to, struct object_set *from)
 
 void object_set_remove(struct object_set *set, struct object *object)
 {
-	g_hash_table_remove(set->by_name, object);
-	g_hash_table_remove(set->by_id, &object->id);
+	g_tree_remove(set->by_name, object);
+	g_tree_remove(set->by_id, &object->id);
 	g_ptr_array_remove(set->objects, object);
-	count(set, object->kind, -(ssize_t)object->fds->len);
+	count_object(set, object, -1);
+}
+
+/* Moves to fds what the object of that name has already. */
+static void take_held(struct object *object, const struct object *held, struct fdlist *fds)
+{
+	/* A state takes the place of the last, unless it is the very same. */
+	if (object->kind == OBJECT_STATE &&
+	    (object->id != held->id || !identify_same(slot(object, 0), slot(held, 0))))
+		return;
+	for (guint i = 0; i < object->fds->len; i++) {
+		int *fd = &g_array_index(object->fds, int, i);
+
+		if (*fd < 0 || slot(held, i) < 0)
+			continue;
+		fdlist_append(fds, fd, 1);
+		*fd = -1;
+		object->held--;
+	}
+}
+
+void object_set_subtract(struct object_set *set, const struct object_set *held)
+{
+	auto_fdlist fds = {.close_all = worker_close_all};
+	g_autoptr(GPtrArray) objects = g_ptr_array_ref(set->objects);
+	struct account *account = set->account;
+
+	object_set_free(set);
+	object_set_init(set, account);
+	for (guint i = 0; i < objects->len; i++) {
+		struct object *object = g_ptr_array_index(objects, i);
+		const struct object *there = object_set_find(held, object->kind, object->name);
+
+		if (there)
+			take_held(object, there, &fds);
+		if (object->held > 0)
+			object_set_add(set, object);
+		else
+			object_free(object);
+	}
 }

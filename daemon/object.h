@@ -22,17 +22,22 @@ struct object {
 	struct object_attributes attributes;
 	GArray *fds;   /* of int; -1: a gap. Owned */
 	size_t held;   /* of them not gaps */
+	size_t first;  /* number of the first of them, until it is in a set: then 0 */
 	uint64_t size; /* bytes; memory, table, state */
 };
 
 struct account;
 
-/* In the order of storing, found by kind and name. */
+/*
+ * In the order of storing, found by kind and name. Peers choose names and ids, so these are trees: no
+ * choice of theirs makes a look-up cost more than some comparisons.
+ */
 struct object_set {
 	GPtrArray *objects;
-	GHashTable *by_name, *by_id;
-	size_t slots[OBJECT_KINDS]; /* descriptors held, gaps included: what the quota counts */
-	struct account *account;    /* whom it counts for, borrowed; NULL: nobody yet */
+	GTree *by_name, *by_id;
+	size_t held[OBJECT_KINDS]; /* descriptors: what the quota counts */
+	size_t gaps;		   /* numbers in runs that have none */
+	struct account *account;   /* whom both count for, borrowed; NULL: nobody yet */
 };
 
 void object_set_init(struct object_set *set, struct account *account);
@@ -52,7 +57,10 @@ char *object_spell(enum object_kind kind, const char *name);
 struct object *object_set_find(const struct object_set *set, enum object_kind kind,
 			       const char *name);
 struct object *object_set_find_id(const struct object_set *set, int64_t id);
+
+/* Descriptors that it holds; and those with the gaps between them. */
 size_t object_set_total(const struct object_set *set);
+size_t object_set_slots(const struct object_set *set);
 
 /*
  * Why the object cannot be added (a name or id that is taken by something else), a sentence to
@@ -72,6 +80,12 @@ void object_set_add(struct object_set *set, struct object *object);
 /* Adds all objects of another set, without conflict, which is empty then. */
 void object_set_move(struct object_set *to, struct object_set *from);
 
+/*
+ * Closes of the set, which goes into `held` without conflict, what `held` has already: what is left
+ * is new there.
+ */
+void object_set_subtract(struct object_set *set, const struct object_set *held);
+
 /* Takes an object out of the set; the caller frees it by object_free(). */
 void object_set_remove(struct object_set *set, struct object *object);
 
@@ -81,16 +95,22 @@ void object_free(struct object *object);
 /* Moves its descriptors to list. */
 void object_take_all(struct object *object, struct fdlist *list);
 
+/* Whether the object is a file, whose length is told. */
+bool object_has_size(const struct object *object);
+
 /*
- * Makes an object of its JSON description, which takes its descriptors out of fds, and checks each.
- * *used counts the indices named. On failure NULL, the descriptors are in fds again, *ret_parameter
- * names what is wrong and *ret_message explains (both the caller's to g_free()); *ret_refused tells
- * a descriptor that may not be held from a malformed request.
+ * Makes an object of its JSON description, which takes its descriptors out of fds; what they are is
+ * not looked at (daemon/look.h). *used counts the indices named. On failure NULL, the descriptors are
+ * in fds again, *ret_parameter names what is wrong, a constant, and *ret_message explains, the
+ * caller's to g_free().
  */
 struct object *object_from_json(json_t *json, struct fdlist *fds, size_t *used,
-				char **ret_parameter, char **ret_message, bool *ret_refused);
+				const char **ret_parameter, char **ret_message);
 
-/* Makes an object of a record in the daemon's own journal: what was checked is not checked again. */
+/*
+ * Makes an object of a record in the daemon's own journal. What was checked is not checked again, and
+ * an older daemon may have checked less. On failure both texts are the caller's to g_free().
+ */
 struct object *object_from_record(json_t *json, struct fdlist *fds, size_t *used,
 				  char **ret_parameter, char **ret_message);
 

@@ -68,10 +68,10 @@ static void store(struct call *call)
 
 	json_array_foreach(objects, i, json)
 	{
-		g_autofree char *parameter = NULL, *message = NULL;
-		bool refused;
+		g_autofree char *message = NULL;
+		const char *parameter = NULL;
 		struct object *object =
-			object_from_json(json, &call->fds, &used, &parameter, &message, &refused);
+			object_from_json(json, &call->fds, &used, &parameter, &message);
 
 		g_assert(object || (parameter && message));
 		object_free(object);

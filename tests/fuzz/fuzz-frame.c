@@ -65,13 +65,12 @@ static void put(int socket, const uint8_t *bytes, size_t size, size_t n_fds)
 
 static void use_object(struct object_set *set, json_t *json, struct fdlist *fds, size_t *used)
 {
-	char *parameter = NULL, *message = NULL;
-	bool refused;
-	struct object *object = object_from_json(json, fds, used, &parameter, &message, &refused);
+	const char *parameter = NULL;
+	char *message = NULL;
+	struct object *object = object_from_json(json, fds, used, &parameter, &message);
 
 	if (!object) {
 		g_assert(parameter && message);
-		g_free(parameter);
 		g_free(message);
 		return;
 	}

@@ -448,12 +448,15 @@ class Limit(DaemonTest):
             client.store([describe("eventfd", "f", 2)], fds[limit:])
         self.assertSameFiles(client.fetch_all()[0][1], fds[:limit])
         client.call("Remove", {"kind": "eventfd", "name": "e"})
-        for more in (False, True):
-            with self.refused("QuotaExceeded"):  # for its gaps
-                gap = describe("eventfd", "gap", 3, first=limit, count=1)
-                client.store([gap], fds[:1], continues=more)
-        self.assertEqual(client.fetch_all(), [])
-        client.store([describe("eventfd", "f", 2)], fds[limit:])
+        # A gap is no descriptor.
+        client.store([describe("eventfd", "gap", 3, first=65535)], fds[:1])
+        self.assertEqual(client.call("Status")[0]["descriptors"], 1)
+        client.store([describe("eventfd", "e", 1, count=limit - 1)], fds[1:limit])
+        with self.refused("QuotaExceeded", f"holds {limit + 1} descriptors"):
+            client.store([describe("eventfd", "f", 2)], fds[limit:])
+        ((item, gap), _) = client.fetch_all()
+        self.assertEqual(item["first"], 65535)
+        self.assertSameFiles(gap, fds[:1])
 
     def test_messages_that_are_never_finished_count(self):
         clients = [self.client() for _ in range(3)]

@@ -21,7 +21,8 @@
 
 #define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
-static int version, probe, same;
+static int version, probe, same, device;
+static bool is_opened; /* as far as the daemon can tell */
 
 static int fake_container_version(int fd)
 {
@@ -35,6 +36,18 @@ static int fake_iommufd_probe(int fd)
 	return probe;
 }
 
+/* Nodes of drivers that are not here can be had by O_PATH alone. */
+static int fake_open_flags(int fd)
+{
+	return is_opened ? O_RDWR : kernel_real.open_flags(fd);
+}
+
+static int fake_device_probe(int fd)
+{
+	(void)fd;
+	return device;
+}
+
 static int fake_same_file(int a, int b)
 {
 	(void)a;
@@ -46,6 +59,8 @@ static const struct kernel_ops fake = {
 	.container_version = fake_container_version,
 	.iommufd_probe = fake_iommufd_probe,
 	.same_file = fake_same_file,
+	.open_flags = fake_open_flags,
+	.device_probe = fake_device_probe,
 };
 
 static char *refusal;
@@ -56,6 +71,8 @@ static void setup(void)
 	version = 0;
 	probe = -ENOTTY;
 	same = -EINVAL;
+	device = 0;
+	is_opened = false;
 	refusal = NULL;
 }
 
@@ -192,6 +209,8 @@ START_TEST(a_container_is_known_by_its_number_and_its_answer)
 
 	if (fd < 0)
 		return; /* only root may make one */
+	assert_refused(dup(fd), OBJECT_CONTAINER, "O_PATH");
+	is_opened = true;
 	assert_is(dup(fd), OBJECT_CONTAINER);
 	assert_refused(dup(fd), OBJECT_GROUP, "a VFIO container");
 	version = 1;
@@ -209,8 +228,38 @@ START_TEST(a_kvm_descriptor_is_refused_with_the_reason)
 {
 	int fd = device_node(10, 232);
 
+	is_opened = true;
 	if (fd >= 0)
 		assert_refused(fd, _i, "irqfds");
+}
+END_TEST
+
+/* It looks like the file, and is no open one: whatever it names would not be held. */
+START_TEST(an_o_path_descriptor_is_refused_as_any_kind)
+{
+	int fds[] = {eventfd(0, EFD_CLOEXEC), memory(0), memory(STATE_SEALS),
+		     open("/dev/null", O_RDWR | O_CLOEXEC)};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+		g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fds[i]);
+		int fd = open(path, O_PATH | O_CLOEXEC);
+
+		ck_assert(!identify_eventfd(fd));
+		assert_refused(fd, _i, "O_PATH");
+		close(fds[i]);
+	}
+}
+END_TEST
+
+START_TEST(only_an_eventfd_is_known_at_once)
+{
+	int event = eventfd(0, EFD_CLOEXEC), other = memory(0);
+
+	ck_assert(identify_eventfd(event));
+	ck_assert(!identify_eventfd(other));
+	ck_assert(!identify_eventfd(-1));
+	close(event);
+	close(other);
 }
 END_TEST
 
@@ -274,6 +323,8 @@ SUITE("identify", setup, teardown)
 	tcase_add_test(tests, a_file_named_like_an_anonymous_inode_is_not_one);
 	tcase_add_test(tests, a_container_is_known_by_its_number_and_its_answer);
 	tcase_add_loop_test(tests, a_kvm_descriptor_is_refused_with_the_reason, 0, OBJECT_KINDS);
+	tcase_add_loop_test(tests, an_o_path_descriptor_is_refused_as_any_kind, 0, OBJECT_KINDS);
+	tcase_add_test(tests, only_an_eventfd_is_known_at_once);
 	tcase_add_test(tests, the_kernels_word_decides_whether_files_are_the_same);
 	tcase_add_test(tests, without_the_kernels_word_the_inode_decides);
 	tcase_add_test(tests, the_real_kernel_tells_open_files_apart);

@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "common/table.h"
+#include "daemon/account.h"
+#include "daemon/fdinfo.h"
 #include "daemon/kernel.h"
 #include "daemon/object.h"
 #include "daemon/worker.h"
@@ -33,6 +34,7 @@ static void setup(void)
 {
 	base = event_base_new();
 	ck_assert_int_eq(worker_start(base), 0);
+	fdinfo_begin();
 	fds_before = open_fds();
 	object_set_init(&set, NULL);
 }
@@ -170,7 +172,8 @@ START_TEST(runs_of_one_object_grow_together_with_their_gaps)
 	assert_fits(object_with(OBJECT_EVENTFD, 1, "a", 0, 1));
 	ck_assert_uint_eq(a->fds->len, 7);
 	ck_assert_uint_eq(a->held, 4);
-	ck_assert_uint_eq(object_set_total(&set), 7);
+	ck_assert_uint_eq(object_set_total(&set), 4);
+	ck_assert_uint_eq(object_set_slots(&set), 7);
 	ck_assert_uint_eq(object_run(a, 0), 1);
 	ck_assert_uint_eq(object_run(a, 1), 0);
 	ck_assert_uint_eq(object_run(a, 2), 2);
@@ -263,8 +266,8 @@ END_TEST
 
 /* From JSON */
 
-static char *parameter, *message;
-static bool refused;
+static const char *parameter;
+static char *message;
 
 static struct object *parse(const char *text, struct fdlist *fds)
 {
@@ -274,7 +277,7 @@ static struct object *parse(const char *text, struct fdlist *fds)
 
 	ck_assert_ptr_nonnull(json);
 	parameter = message = NULL;
-	object = object_from_json(json, fds, &used, &parameter, &message, &refused);
+	object = object_from_json(json, fds, &used, &parameter, &message);
 	json_decref(json);
 	return object;
 }
@@ -301,12 +304,17 @@ START_TEST(a_description_takes_its_run_out_of_the_message)
 		       "\"firstFileDescriptor\":1,\"irqIndex\":2,\"device\":\"0000:01:00.0\"}",
 		       &fds);
 	ck_assert_ptr_nonnull(object);
-	ck_assert_uint_eq(object->fds->len, 7);
+	ck_assert_uint_eq(object->first, 4);
+	ck_assert_uint_eq(object->fds->len, 3);
 	ck_assert_uint_eq(object->held, 3);
-	ck_assert_int_eq(g_array_index(object->fds, int, 4), second);
+	ck_assert_int_eq(g_array_index(object->fds, int, 0), second);
 	ck_assert_int_eq(fds.fds[1], -1);
 	ck_assert_int_ge(fds.fds[0], 0);
 	ck_assert_int_ge(fds.fds[4], 0);
+	assert_fits(object);
+	ck_assert_uint_eq(object->fds->len, 7);
+	ck_assert_int_eq(g_array_index(object->fds, int, 3), -1);
+	ck_assert_int_eq(g_array_index(object->fds, int, 4), second);
 	back = object_to_json(object, 4, 3, 0);
 	ck_assert_int_eq(json_integer_value(json_object_get(back, "id")), 9);
 	ck_assert_int_eq(json_integer_value(json_object_get(back, "first")), 4);
@@ -315,7 +323,6 @@ START_TEST(a_description_takes_its_run_out_of_the_message)
 	ck_assert_str_eq(json_string_value(json_object_get(back, "device")), "0000:01:00.0");
 	ck_assert_ptr_null(json_object_get(back, "devid"));
 	json_decref(back);
-	object_free(object);
 }
 END_TEST
 
@@ -343,10 +350,11 @@ START_TEST(a_device_in_upper_case_is_kept_in_lower_case)
 	size_t used = 0;
 	json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:i}", "id", 1, "kind", "device", "name",
 				 "0000:00:0A.0", "space", "dma", "firstFileDescriptor", 0);
+	char *of_record = NULL;
 	struct object *object;
 
 	add_eventfds(&fds, 2);
-	object = object_from_record(json, &fds, &used, &parameter, &message);
+	object = object_from_record(json, &fds, &used, &of_record, &message);
 	ck_assert_ptr_nonnull(object);
 	ck_assert_str_eq(object->name, "0000:00:0a.0");
 	object_free(object);
@@ -405,21 +413,6 @@ START_TEST(a_malformed_description_is_told_by_its_parameter)
 	ck_assert_ptr_null(parse(malformed[_i].text, &fds));
 	ck_assert_str_eq(parameter, malformed[_i].parameter);
 	ck_assert_ptr_nonnull(message);
-	ck_assert(!refused);
-	g_free(parameter);
-	g_free(message);
-}
-END_TEST
-
-START_TEST(a_descriptor_of_another_kind_is_refused)
-{
-	auto_fdlist fds = FDLIST_INIT;
-
-	add_eventfds(&fds, 1);
-	ck_assert_ptr_null(parse(
-		"{\"id\":1,\"kind\":\"memory\",\"name\":\"v\",\"firstFileDescriptor\":0}", &fds));
-	ck_assert(refused);
-	g_free(parameter);
 	g_free(message);
 }
 END_TEST
@@ -436,59 +429,189 @@ START_TEST(a_descriptor_named_twice_is_malformed)
 	ck_assert_ptr_nonnull(first);
 	ck_assert_ptr_null(parse(text, &fds));
 	ck_assert_str_eq(parameter, "firstFileDescriptor");
-	ck_assert(!refused);
-	g_free(parameter);
 	g_free(message);
 	object_free(first);
 }
 END_TEST
 
-START_TEST(memory_is_sealed_against_shrinking_and_its_size_noted)
+/* What would be one bucket of a table whose hash has no secret: all names, and all ids. */
+START_TEST(no_choice_of_names_and_ids_makes_a_look_up_long)
 {
-	auto_fdlist fds = FDLIST_INIT;
-	int fd = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	struct object *object;
+	for (int i = 0; i < 4096; i++) {
+		char name[25] = "";
 
-	ck_assert_int_eq(ftruncate(fd, 12288), 0);
-	fdlist_append(&fds, &fd, 1);
-	object = parse("{\"id\":1,\"kind\":\"memory\",\"name\":\"ram\",\"firstFileDescriptor\":0}",
-		       &fds);
-	ck_assert_ptr_nonnull(object);
-	ck_assert_uint_eq(object->size, 12288);
-	ck_assert(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK);
-	object_free(object);
+		/* To g_str_hash() "Ez" and "FY" are one, and so is all that is made of them. */
+		for (int bit = 0; bit < 12; bit++)
+			memcpy(name + 2 * (size_t)bit, i >> bit & 1 ? "Ez" : "FY", 2);
+		ck_assert_uint_eq(g_str_hash(name), g_str_hash("FYFYFYFYFYFYFYFYFYFYFYFY"));
+		assert_fits(object_with(OBJECT_EVENTFD, 1 + ((int64_t)i << 20), name, 0, 0));
+	}
+	/* A look-up makes one comparison on each level. */
+	ck_assert_int_le(g_tree_height(set.by_name), 18);
+	ck_assert_int_le(g_tree_height(set.by_id), 18);
+	ck_assert_ptr_nonnull(object_set_find(&set, OBJECT_EVENTFD, "EzFYEzFYEzFYEzFYEzFYEzFY"));
+	ck_assert_ptr_nonnull(object_set_find_id(&set, 1 + (INT64_C(4095) << 20)));
 }
 END_TEST
 
-/* What was given back is at the end of the list: to be index 0 again. */
-static void take_up(struct fdlist *fds)
+START_TEST(gaps_are_no_descriptors)
 {
-	fds->fds[0] = fds->fds[fds->n - 1];
-	fds->n = 1;
+	struct account *account = account_get(1234);
+	struct object *late = object_with(OBJECT_EVENTFD, 1, "a", 0, 1);
+
+	set.account = account;
+	late->first = OBJECT_MAX_FDS - 1;
+	assert_fits(late);
+	ck_assert_uint_eq(object_set_total(&set), 1);
+	ck_assert_uint_eq(object_set_slots(&set), OBJECT_MAX_FDS);
+	ck_assert_uint_eq(account->descriptors, 1);
+	ck_assert_uint_eq(account->gaps, OBJECT_MAX_FDS - 1);
+	ck_assert_ptr_null(account_refuse_descriptors(account, 1));
+	for (int i = 2; i <= 5; i++) {
+		late = object_with(OBJECT_EVENTFD, i, "a", 0, 1);
+		late->name[0] += i;
+		late->first = OBJECT_MAX_FDS - 1;
+		assert_fits(late);
+	}
+	message = account_refuse_descriptors(account, 100);
+	ck_assert_ptr_nonnull(message);
+	ck_assert_ptr_nonnull(strstr(message, "gaps"));
+	g_free(message);
+	object_set_clear(&set);
+	ck_assert_uint_eq(account->descriptors + account->gaps, 0);
+	object_set_init(&set, NULL);
+	account_put(account);
+}
+END_TEST
+
+/* What is left of a batch when what is held is left out of it. */
+START_TEST(of_what_is_held_only_the_rest_is_new)
+{
+	struct object_set batch;
+	struct object *held = object_with(OBJECT_EVENTFD, 1, "a", 0, 3), *more = copy_of(held);
+	struct object *rest = object_with(OBJECT_EVENTFD, 1, "a", 0, 2);
+	struct object *state = object_with(OBJECT_STATE, 3, "s", 0, 1);
+	int before;
+
+	assert_fits(held);
+	assert_fits(state);
+	object_set_init(&batch, NULL);
+	object_set_add(&batch, more);
+	rest->first = 3;
+	object_set_add(&batch, rest); /* 0 to 2 are held, 3 and 4 are new */
+	object_set_add(&batch, copy_of(state));
+	object_set_add(&batch, object_with(OBJECT_MEMORY, 2, "b", 0, 1));
+	before = open_fds();
+	object_set_subtract(&batch, &set);
+	ck_assert_int_eq(open_fds(), before - 4);
+	ck_assert_uint_eq(batch.objects->len, 2);
+	ck_assert_uint_eq(object_set_total(&batch), 3);
+	ck_assert_uint_eq(object_run(more, 0), 0);
+	ck_assert_uint_eq(object_run(more, 3), 2);
+	ck_assert_ptr_null(object_set_find(&batch, OBJECT_STATE, "s"));
+	object_set_move(&set, &batch);
+	ck_assert_uint_eq(object_run(held, 0), 5);
+	ck_assert_uint_eq(object_set_total(&set), 7);
+	object_set_clear(&batch);
+}
+END_TEST
+
+START_TEST(another_state_of_the_name_is_new)
+{
+	struct object_set batch;
+
+	assert_fits(object_with(OBJECT_STATE, 3, "s", 0, 1));
+	object_set_init(&batch, NULL);
+	object_set_add(&batch, object_with(OBJECT_STATE, 3, "s", 0, 1));
+	object_set_subtract(&batch, &set);
+	ck_assert_uint_eq(object_set_total(&batch), 1);
+	object_set_clear(&batch);
+}
+END_TEST
+
+static const char *const unplain[] = {
+	"a\\u202eb", "a\\u2066b", "a\\u200bb", "a\\ufeffb", "a\\u2028b",	"a\\u2029b",
+	"a\\u00adb", "a\\u115fb", "a\\ufe0fb", "a\\u061cb", "a\\udb40\\udc41b", "a\\u0378b",
+};
+
+static json_t *eventfd_named(const char *key, const char *escaped)
+{
+	g_autofree char *text = g_strdup_printf("{\"id\":1,\"kind\":\"eventfd\",\"name\":\"v\","
+						"\"firstFileDescriptor\":0,\"%s\":\"%s\"}",
+						key, escaped);
+
+	return json_loads(text, 0, NULL);
 }
 
-START_TEST(a_table_is_looked_at_when_it_is_stored_and_not_when_it_comes_back)
+START_TEST(a_name_that_is_not_what_it_looks_like_is_refused)
 {
-	static const char description[] =
-		"{\"id\":1,\"kind\":\"table\",\"name\":\"s0\",\"firstFileDescriptor\":0}";
-	json_auto_t *json = json_loads(description, 0, NULL);
+	static const char *const keys[] = {"name", "space", "device"};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+		auto_fdlist fds = FDLIST_INIT;
+		json_t *json = eventfd_named(keys[i], unplain[_i]);
+		size_t used = 0;
+
+		add_eventfds(&fds, 1);
+		ck_assert_ptr_null(object_from_json(json, &fds, &used, &parameter, &message));
+		ck_assert_msg(strstr(message, "not seen") != NULL, "%s", message);
+		g_free(message);
+		json_decref(json);
+	}
+}
+END_TEST
+
+START_TEST(a_name_that_an_older_daemon_took_comes_back)
+{
 	auto_fdlist fds = FDLIST_INIT;
-	int fd = table_create(8);
+	json_t *json = eventfd_named("name", unplain[_i]);
+	char *of_record = NULL;
 	struct object *object;
 	size_t used = 0;
 
-	fdlist_append(&fds, &fd, 1);
-	object = parse(description, &fds);
-	ck_assert_ptr_nonnull(object);
-	object_take_all(object, &fds);
-	object_free(object);
-	take_up(&fds);
-	ck_assert_int_eq(pwrite(fds.fds[0], "wiped", 5, 0), 5);
-	ck_assert_ptr_null(parse(description, &fds));
-	take_up(&fds);
-	object = object_from_record(json, &fds, &used, &parameter, &message);
+	add_eventfds(&fds, 1);
+	object = object_from_record(json, &fds, &used, &of_record, &message);
 	ck_assert_ptr_nonnull(object);
 	object_free(object);
+	json_decref(json);
+}
+END_TEST
+
+/* Its owner can write to it: what it holds must not decide whether the session comes back. */
+START_TEST(a_table_is_not_looked_at_when_it_comes_back)
+{
+	auto_fdlist fds = FDLIST_INIT;
+	json_t *json = json_pack("{s:i, s:s, s:s, s:i}", "id", 1, "kind", "table", "name", "dma",
+				 "firstFileDescriptor", 0);
+	char *of_record = NULL;
+	struct object *object;
+	size_t used = 0;
+
+	add_eventfds(&fds, 1);
+	object = object_from_record(json, &fds, &used, &of_record, &message);
+	ck_assert_ptr_nonnull(object);
+	object_free(object);
+	json_decref(json);
+}
+END_TEST
+
+START_TEST(names_in_any_language_are_plain)
+{
+	static const char *const names[] = {"Ger\\u00e4t", "\\u65e5\\u672c", "\\u05d0\\u05d1",
+					    "e\\u0301",	   "\\ud83d\\ude80", "a\\u00a0b"};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		auto_fdlist fds = FDLIST_INIT;
+		json_t *json = eventfd_named("name", names[i]);
+		size_t used = 0;
+		struct object *object;
+
+		add_eventfds(&fds, 1);
+		object = object_from_json(json, &fds, &used, &parameter, &message);
+		ck_assert_msg(object != NULL, "%s: %s", names[i], message);
+		object_free(object);
+		json_decref(json);
+	}
 }
 END_TEST
 
@@ -510,8 +633,15 @@ SUITE("object", setup, teardown)
 	tcase_add_test(tests, a_device_in_upper_case_is_kept_in_lower_case);
 	tcase_add_loop_test(tests, a_malformed_description_is_told_by_its_parameter, 0,
 			    G_N_ELEMENTS(malformed));
-	tcase_add_test(tests, a_descriptor_of_another_kind_is_refused);
 	tcase_add_test(tests, a_descriptor_named_twice_is_malformed);
-	tcase_add_test(tests, memory_is_sealed_against_shrinking_and_its_size_noted);
-	tcase_add_test(tests, a_table_is_looked_at_when_it_is_stored_and_not_when_it_comes_back);
+	tcase_add_test(tests, no_choice_of_names_and_ids_makes_a_look_up_long);
+	tcase_add_test(tests, gaps_are_no_descriptors);
+	tcase_add_test(tests, of_what_is_held_only_the_rest_is_new);
+	tcase_add_test(tests, another_state_of_the_name_is_new);
+	tcase_add_loop_test(tests, a_name_that_is_not_what_it_looks_like_is_refused, 0,
+			    G_N_ELEMENTS(unplain));
+	tcase_add_loop_test(tests, a_name_that_an_older_daemon_took_comes_back, 0,
+			    G_N_ELEMENTS(unplain));
+	tcase_add_test(tests, a_table_is_not_looked_at_when_it_comes_back);
+	tcase_add_test(tests, names_in_any_language_are_plain);
 }
