@@ -7,7 +7,8 @@
  *
  * What waits for what, by the kernel's sources (Linux 6.1 to 7.0). In the loop, and why nobody can
  * hold it up:
- *	F_GETFL, F_DUPFD_QUERY	read the struct file; no lock
+ *	io_submit() of nothing (daemon/eventfdcheck.c), F_GETFL, F_DUPFD_QUERY read the struct file; no
+ *		lock
  *	readlinkat() of	/proc/self/fd/N by the directory that is kept open: that directory's lock, which
  *		needs a descriptor of it (daemon/fdinfo.h), and spinlocks of the dentry cache
  *		(proc_pid_readlink(), d_path()); the file system of a path is not asked
@@ -273,13 +274,20 @@ static char *explain(int error)
  * Nothing else has that link, and no anonymous inode can be opened a second time. So it is an open
  * eventfd, unless it is an O_PATH descriptor of one.
  */
-bool identify_eventfd(int fd)
+static bool has_eventfd_link(int fd)
 {
 	char link[sizeof(EVENTFD_LINK) + 1];
 	int flags = kernel->open_flags(fd);
 
 	return flags >= 0 && !(flags & O_PATH) && fdinfo_link(fd, link, sizeof(link)) == 0 &&
 	       strcmp(link, EVENTFD_LINK) == 0;
+}
+
+bool identify_eventfd(int fd)
+{
+	int r = kernel->is_eventfd(fd);
+
+	return r >= 0 ? r : has_eventfd_link(fd);
 }
 
 char *identify_refusal(int fd, enum object_kind kind, const char *name)

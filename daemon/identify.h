@@ -12,8 +12,8 @@
 #include "common/object.h"
 
 /*
- * Whether it is an eventfd. Eventfds come by the thousand, so this is two calls into the kernel,
- * which wait for nobody: it is for the loop.
+ * Whether it is an eventfd. Eventfds come by the thousand, so this is a call or two into the
+ * kernel, which wait for nobody: it is for the loop.
  */
 bool identify_eventfd(int fd);
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/uapi.h"
+#include "daemon/eventfdcheck.h"
 
 #define STACK_BYTES \
 	(1024 * 1024) /* of a thread: 8 MiB each count where memory is not overcommitted */
@@ -157,6 +158,7 @@ const struct kernel_ops kernel_real = {
 	.change_process = change_process,
 	.container_version = container_version,
 	.iommufd_probe = iommufd_probe,
+	.is_eventfd = eventfdcheck,
 	.open_flags = open_flags,
 	.seal_size = seal_size,
 	.device_probe = device_probe,

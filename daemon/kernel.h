@@ -24,6 +24,8 @@ struct kernel_ops {
 	int (*container_version)(int container);
 	/* IOMMU_OPTION get: 0 on an iommufd (or on its imitation of a container), -errno elsewhere. */
 	int (*iommufd_probe)(int fd);
+	/* Whether it is an open eventfd: 1, 0, or -errno if the kernel cannot tell so. */
+	int (*is_eventfd)(int fd);
 	/* F_GETFL: how it was opened. O_PATH: it was not, and only names a file. */
 	int (*open_flags)(int fd);
 	/*

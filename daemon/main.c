@@ -22,6 +22,7 @@
 
 #include "common/fd.h"
 #include "common/version.h"
+#include "daemon/eventfdcheck.h"
 #include "daemon/fdinfo.h"
 #include "daemon/fdstore.h"
 #include "daemon/leakcheck.h"
@@ -332,7 +333,9 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	json_object_seed(0);
 	raise_limits();
-	fdinfo_begin(); /* before there are peers: it is looked at again for each refusal */
+	/* Before there are peers. What fails is told with each refusal, or done in another way. */
+	fdinfo_begin();
+	eventfdcheck_begin();
 	fdstore_init(MAX(options.fdstore_max, 0));
 	base = begin();
 	if (!base)
@@ -348,5 +351,6 @@ int main(int argc, char **argv)
 		_exit(listening ? 0 : 1);
 	event_base_free(base);
 	fdinfo_end();
+	eventfdcheck_end();
 	return listening && leakcheck_descriptors() == 0 ? 0 : 1;
 }

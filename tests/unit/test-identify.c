@@ -22,6 +22,7 @@
 #define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 static int version, probe, same, device;
+static bool tells_eventfds;
 static bool is_opened; /* as far as the daemon can tell */
 
 static int fake_container_version(int fd)
@@ -42,6 +43,11 @@ static int fake_open_flags(int fd)
 	return is_opened ? O_RDWR : kernel_real.open_flags(fd);
 }
 
+static int fake_is_eventfd(int fd)
+{
+	return tells_eventfds ? kernel_real.is_eventfd(fd) : -ENOSYS;
+}
+
 static int fake_device_probe(int fd)
 {
 	(void)fd;
@@ -60,6 +66,7 @@ static const struct kernel_ops fake = {
 	.iommufd_probe = fake_iommufd_probe,
 	.same_file = fake_same_file,
 	.open_flags = fake_open_flags,
+	.is_eventfd = fake_is_eventfd,
 	.device_probe = fake_device_probe,
 };
 
@@ -73,6 +80,7 @@ static void setup(void)
 	same = -EINVAL;
 	device = 0;
 	is_opened = false;
+	tells_eventfds = true;
 	refusal = NULL;
 }
 
@@ -251,15 +259,39 @@ START_TEST(an_o_path_descriptor_is_refused_as_any_kind)
 }
 END_TEST
 
-START_TEST(only_an_eventfd_is_known_at_once)
+/* By the question, and where that cannot be asked, by the link. */
+START_TEST(only_an_open_eventfd_is_known_at_once)
 {
-	int event = eventfd(0, EFD_CLOEXEC), other = memory(0);
+	int pipes[2], event = eventfd(7, EFD_CLOEXEC);
+	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", event);
+	int others[] = {memory(0),
+			epoll_create1(EPOLL_CLOEXEC),
+			timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC),
+			open(path, O_PATH | O_CLOEXEC),
+			open("/dev/null", O_RDWR | O_CLOEXEC),
+			-1,
+			-1};
+	eventfd_t count;
 
+	ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
+	others[5] = pipes[0];
+	tells_eventfds = _i;
 	ck_assert(identify_eventfd(event));
-	ck_assert(!identify_eventfd(other));
-	ck_assert(!identify_eventfd(-1));
+	for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
+		ck_assert_msg(!identify_eventfd(others[i]), "number %zu", i);
+	/* The question has not changed it: what waits is an interrupt. */
+	ck_assert_int_eq(eventfd_read(event, &count), 0);
+	ck_assert_uint_eq(count, 7);
+}
+END_TEST
+
+START_TEST(the_question_for_eventfds_can_be_asked_here)
+{
+	int event = eventfd(0, EFD_CLOEXEC);
+
+	ck_assert_int_eq(kernel_real.is_eventfd(event), 1);
+	ck_assert_int_eq(kernel_real.is_eventfd(-1), 0);
 	close(event);
-	close(other);
 }
 END_TEST
 
@@ -324,7 +356,8 @@ SUITE("identify", setup, teardown)
 	tcase_add_test(tests, a_container_is_known_by_its_number_and_its_answer);
 	tcase_add_loop_test(tests, a_kvm_descriptor_is_refused_with_the_reason, 0, OBJECT_KINDS);
 	tcase_add_loop_test(tests, an_o_path_descriptor_is_refused_as_any_kind, 0, OBJECT_KINDS);
-	tcase_add_test(tests, only_an_eventfd_is_known_at_once);
+	tcase_add_loop_test(tests, only_an_open_eventfd_is_known_at_once, 0, 2);
+	tcase_add_test(tests, the_question_for_eventfds_can_be_asked_here);
 	tcase_add_test(tests, the_kernels_word_decides_whether_files_are_the_same);
 	tcase_add_test(tests, without_the_kernels_word_the_inode_decides);
 	tcase_add_test(tests, the_real_kernel_tells_open_files_apart);

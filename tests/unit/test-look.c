@@ -12,6 +12,7 @@
 
 #include "common/table.h"
 #include "daemon/account.h"
+#include "daemon/eventfdcheck.h"
 #include "daemon/fdinfo.h"
 #include "daemon/kernel.h"
 #include "daemon/look.h"
@@ -92,6 +93,7 @@ static void setup(void)
 	sealed = done = 0;
 	ck_assert_int_eq(fdinfo_begin(), 0);
 	account = account_get(1234);
+	eventfdcheck_begin();
 	fds_before = open_fds();
 	look = look_new(account);
 }
@@ -107,6 +109,7 @@ static void teardown(void)
 	worker_stop();
 	event_base_free(base);
 	fdinfo_end();
+	eventfdcheck_end();
 }
 
 /* An object of the descriptor, given to the look. */
