@@ -2,7 +2,8 @@
 /*
  * Work on what a user's peers have sent or can reach: their files, their sockets. It may hang as
  * long as the user likes (a FUSE file, a lock, a socket that lingers), and a thread with it. So it is
- * done in the user's name: so many threads for each, the rest waits for those.
+ * done in the user's name: so many threads for each, and for all users but root, and the rest waits
+ * for those.
  */
 #ifndef DAEMON_ERRAND_H
 #define DAEMON_ERRAND_H

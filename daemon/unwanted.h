@@ -15,8 +15,9 @@ struct account;
 void unwanted_close(struct account *account, const int *fds, size_t n);
 
 /*
- * Closes a connection of that user. If there are messages in it that were not read, the kernel
- * closes their descriptors with it; then, and only then, that is done in a thread.
+ * Closes a connection of that user. If there are descriptors in it that were not received, the kernel
+ * closes them with it; then, and only then, that is done in a thread. Whoever has too many that
+ * hang has the others' hanging cut short.
  */
 void unwanted_close_socket(struct account *account, int socket);
 

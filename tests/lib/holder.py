@@ -46,6 +46,12 @@ class Holder(Process):
         self.clients[connection].send_raw(data, fds, *flags)
         return True, []
 
+    def do_send_and_close(self, _fds, data):
+        """On a new connection."""
+        with Client(self.path) as client:
+            client.send_raw(data)
+        return True, []
+
     def do_shutdown(self, _fds, connection):
         self.clients[connection].socket.shutdown(socket.SHUT_WR)
         return True, []

@@ -22,7 +22,9 @@ ROOT_ONLY = unittest.skipUnless(os.getuid() == 0, "only root can be another user
 
 def linger_for_a_minute(listener):
     """A TCP connection; to close its first end takes a minute, or until the second is closed."""
-    lingering = socket.create_connection(listener.getsockname())
+    lingering = socket.socket()
+    lingering.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    lingering.connect(listener.getsockname())
     end = listener.accept()[0]
     lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
     lingering.setblocking(False)
@@ -280,6 +282,7 @@ class HangingCloses(DaemonTest):
     def setUp(self):
         super().setUp()
         self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.ends = []
 
     def tearDown(self):
@@ -337,10 +340,27 @@ class HangingCloses(DaemonTest):
         self.assert_served(root)
         with open(f"/proc/{self.daemon.pid}/status", encoding="ascii") as status:
             threads = next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
-        self.assertLess(threads, 256 + 16)
-        self.assertGreater(threads, 200)  # they do hang
+        self.assertLess(threads, 48 + 16)
+        self.assertGreater(threads, 40)  # they do hang
         self.let_go()
         self.assertTrue(eventually(lambda: can_connect(other)))
+        other.kill()
+
+    def test_connections_refused_behind_closes_that_hang_are_no_way_to_more_descriptors(self):
+        other, root = self.holder(uid=NOBODY), self.client()
+        with self.daemon.stopped():  # once: a signal ends the hanging
+            for connection in [other.connect() for _ in range(700)]:
+                self.send(other, connection)
+        most = self.idle_fds + 2 * 256 + 20  # each a socket, and what came with it
+        self.assertTrue(eventually(lambda: can_connect(other) is None))
+        self.assertTrue(eventually(lambda: self.daemon.fds() < most))
+        for _ in range(1000):
+            with contextlib.suppress(ConnectionError):  # it may be refused before that
+                other.do("send_and_close", b"x")
+        self.assertTrue(eventually(lambda: self.daemon.fds() < most))
+        self.assertGreater(self.daemon.fds(), 256)  # those that may hang do
+        self.assert_served(root)
+        self.assertLess(self.daemon.log().count("warning: "), 100)
         other.kill()
 
     def test_messages_that_were_not_read_hang_nobody(self):
