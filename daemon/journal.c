@@ -165,6 +165,8 @@ int journal_write(struct journal *journal, const json_t *record, const int *fds,
 	auto_fd memfd = -1;
 
 	g_assert(n_fds <= JOURNAL_MAX_FDS);
+	if (!text)
+		return -EBADMSG;
 	if (strlen(text) <= INLINE_BYTES) {
 		r = send_message(journal->send, text, fds, n_fds);
 	} else {

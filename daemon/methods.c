@@ -52,13 +52,10 @@ void methods_dispatch(struct peer *peer)
 	for (size_t i = 0; i < G_N_ELEMENTS(interfaces); i++)
 		if (dot && strlen(interfaces[i].name) == (size_t)(dot - name) &&
 		    strncmp(interfaces[i].name, name, dot - name) == 0) {
-			peer_fail_service(peer, "MethodNotFound",
-					  json_pack("{s:s}", "method", name));
+			peer_unknown(peer, "method", name, strlen(name));
 			return;
 		}
-	peer_fail_service(
-		peer, "InterfaceNotFound",
-		json_pack("{s:s%}", "interface", name, dot ? (size_t)(dot - name) : strlen(name)));
+	peer_unknown(peer, "interface", name, dot ? (size_t)(dot - name) : strlen(name));
 }
 
 void method_get_info(struct peer *peer)
@@ -91,5 +88,5 @@ void method_get_interface_description(struct peer *peer)
 				   NULL, 0);
 			return;
 		}
-	peer_fail_service(peer, "InterfaceNotFound", json_pack("{s:s}", "interface", name));
+	peer_unknown(peer, "interface", name, strlen(name));
 }

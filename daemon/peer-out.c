@@ -157,40 +157,55 @@ void peer_out_begin(struct peer *peer)
 	peer->again = evtimer_new(base, on_again, peer);
 }
 
-/* The text of an answer, to free(); parameters are consumed. */
+/* Instead of an answer that cannot be made: the effect may have been, and that must not be told. */
+static char *answer_instead(void)
+{
+	return strdup(
+		"{\"error\":\"io.vfiocpr.Session.KernelFailure\",\"parameters\":{\"message\":"
+		"\"the call was done or refused, but the answer could not be put into words: that "
+		"is a bug of vfio-cprd; ask for the state of things by List or Show\",\"errno\":74}}");
+}
+
+/* The text of an answer, to free(); parameters are consumed. NULL: it is no text. */
 static char *answer_text(const char *error, json_t *parameters, bool continues)
 {
-	json_t *message;
+	json_t *message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
 	char *text;
 
-	/* If the parameters could not be made, the answer goes without: somebody waits for it. */
-	if (!parameters)
-		parameters = json_object();
-	message = json_pack("{s:s*, s:o}", "error", error, "parameters", parameters);
-	if (continues)
+	if (message && continues)
 		json_object_set_new(message, "continues", json_true());
-	text = json_dumps(message, JSON_COMPACT);
+	text = message ? json_dumps(message, JSON_COMPACT) : NULL;
 	json_decref(message);
 	return text;
+}
+
+/* No answer is wanted, or there is nobody to have it. */
+static void go_without(struct peer *peer)
+{
+	call_clear(&peer->call);
+	if (peer->socket >= 0 && peer->ending)
+		peer_close(peer);
+	else if (peer->socket >= 0)
+		read_on(peer);
 }
 
 /* Sends {"parameters": ...} or an error, and ends the call. */
 static void answer(struct peer *peer, const char *error, json_t *parameters, const int *fds,
 		   size_t n_fds)
 {
-	char *text = answer_text(error, parameters, false);
-	bool oneway = peer->call.oneway;
+	char *text;
 
-	call_clear(&peer->call);
-	if (oneway || peer->socket < 0) {
-		free(text);
-		if (peer->socket >= 0 && peer->ending)
-			peer_close(peer);
-		else if (peer->socket >= 0)
-			read_on(peer);
+	if (peer->call.oneway || peer->socket < 0) {
+		json_decref(parameters);
+		go_without(peer);
 		return;
 	}
-	frame_writer_set(&peer->writer, text, fds, n_fds);
+	text = answer_text(error, parameters, false);
+	call_clear(&peer->call);
+	if (text)
+		frame_writer_set(&peer->writer, text, fds, n_fds);
+	else
+		frame_writer_set(&peer->writer, answer_instead(), NULL, 0);
 	flush(peer);
 }
 
@@ -211,9 +226,15 @@ void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_
 void peer_reply_more(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds,
 		     void (*then)(struct peer *peer))
 {
+	char *text = answer_text(NULL, parameters, true);
+
+	if (!text) {
+		answer(peer, NULL, NULL, NULL, 0);
+		return;
+	}
 	peer->call.continues = true;
 	peer->call.then = then;
-	frame_writer_set(&peer->writer, answer_text(NULL, parameters, true), fds, n_fds);
+	frame_writer_set(&peer->writer, text, fds, n_fds);
 	flush(peer);
 }
 
@@ -226,6 +247,10 @@ void peer_stream(struct peer *peer, json_t *parameters)
 {
 	char *text = answer_text(NULL, parameters, true);
 
+	if (!text) {
+		text = answer_instead();
+		peer->ending = true; /* as an error ends the call, and there is no other */
+	}
 	peer->events_bytes += strlen(text);
 	g_queue_push_tail(&peer->events, text);
 	if (peer->events_bytes > EVENTS_MAX_BYTES) {

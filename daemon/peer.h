@@ -109,6 +109,12 @@ void peer_invalid(struct peer *peer, const char *parameter, const char *message)
 /* org.varlink.service.PermissionDenied: the call is on what belongs to another user. */
 void peer_forbid(struct peer *peer, uid_t owner);
 
+/*
+ * org.varlink.service.MethodNotFound or InterfaceNotFound. what: "method" or "interface"; its name,
+ * of so many bytes, is told back as far as it makes sense.
+ */
+void peer_unknown(struct peer *peer, const char *what, const char *name, size_t length);
+
 /* An error of org.varlink.service; parameters are consumed. */
 void peer_fail_service(struct peer *peer, const char *error, json_t *parameters);
 

@@ -12,6 +12,8 @@
 #include "daemon/session.h"
 #include "daemon/unit.h"
 
+#define TEXT_MAX 1024 /* bytes of a sentence or a name in an error */
+
 #define OWN_INTERFACES	  "io.vfiocpr."
 #define SESSION_INTERFACE OWN_INTERFACES "Session."
 #define SERVICE_INTERFACE "org.varlink.service."
@@ -44,28 +46,42 @@ static void log_refusal(const struct peer *peer, const char *error, const char *
 
 /*
  * A sentence may have a part of what the peer has sent, cut by jansson where its buffer ended: in
- * the middle of a character. Then it would be no JSON string, and the answer no answer.
+ * the middle of a character. Then it would be no JSON string, and the answer no answer. And it may
+ * be a megabyte of it: who sent that needs no copy.
  */
-static char *as_utf8(char *message)
+static char *as_text(const char *message)
 {
-	char *valid = g_utf8_make_valid(message, -1);
+	size_t length = strnlen(message, TEXT_MAX + 1), end = MIN(length, TEXT_MAX);
+	g_autofree char *valid = NULL;
 
-	g_free(message);
-	return valid;
+	while (end < length && end > 0 && (message[end] & 0xc0) == 0x80)
+		end--;
+	valid = g_utf8_make_valid(message, end);
+	return g_strconcat(valid, end < length ? "..." : "", NULL);
 }
 
 void peer_fail(struct peer *peer, const char *error, int number, const char *format, ...)
 {
 	g_autofree char *name = own_error(peer, error);
-	g_autofree char *message = NULL;
+	g_autofree char *sentence = NULL, *message = NULL;
 	va_list arguments;
 
 	g_assert(error_name_to_errno(error) != 0);
 	va_start(arguments, format);
-	message = as_utf8(g_strdup_vprintf(format, arguments));
+	sentence = g_strdup_vprintf(format, arguments);
 	va_end(arguments);
+	message = as_text(sentence);
 	log_refusal(peer, error, message);
 	peer_answer_error(peer, name, json_pack("{s:s, s:i}", "message", message, "errno", number));
+}
+
+void peer_unknown(struct peer *peer, const char *what, const char *name, size_t length)
+{
+	g_autofree char *whole = g_strndup(name, MIN(length, 2 * TEXT_MAX)), *text = as_text(whole);
+	bool is_method = strcmp(what, "method") == 0;
+
+	peer_fail_service(peer, is_method ? "MethodNotFound" : "InterfaceNotFound",
+			  json_pack("{s:s}", what, text));
 }
 
 void peer_fail_service(struct peer *peer, const char *error, json_t *parameters)
@@ -81,8 +97,8 @@ void peer_fail_service(struct peer *peer, const char *error, json_t *parameters)
 
 void peer_invalid(struct peer *peer, const char *parameter, const char *message)
 {
-	g_autofree char *name = as_utf8(g_strdup(parameter));
-	g_autofree char *sentence = as_utf8(g_strdup(message));
+	g_autofree char *name = as_text(parameter);
+	g_autofree char *sentence = as_text(message);
 
 	peer_fail_service(peer, "InvalidParameter",
 			  json_pack("{s:s, s:s}", "parameter", name, "message", sentence));

@@ -16,7 +16,7 @@ char *unit_of(pid_t pid, int pidfd)
 	if (pid <= 0 || pidfd < 0 || sd_pid_get_unit(pid, &unit) < 0)
 		return NULL;
 	/* If the process lives still, the number was its own when the unit was looked up. */
-	copy = poll(&death, 1, 0) == 0 ? g_strdup(unit) : NULL;
+	copy = poll(&death, 1, 0) == 0 ? g_utf8_make_valid(unit, -1) : NULL;
 	free(unit);
 	return copy;
 }
