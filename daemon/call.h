@@ -20,6 +20,7 @@ struct call {
 	gint64 begun;	   /* CLOCK_MONOTONIC, microseconds */
 	bool more, oneway;
 	void (*then)(struct peer *peer); /* goes on with it, when what it waits for is done */
+	bool is_paced;			 /* it has its place: peer_may_go() */
 	bool continues;			 /* answers are on their way, and there are more to come */
 	size_t next;			 /* Fetch: where the next one begins */
 	struct look *look;		 /* Store: at what it brought; NULL: none */

@@ -99,6 +99,8 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", quota ? quota : room);
 		return;
 	}
+	if (!peer_may_go(peer, method_attach))
+		return;
 	session = session_new(peer->server, name, uid, peer);
 	if (session->busy)
 		session_wait(session, peer, finish_create);
@@ -223,6 +225,8 @@ void method_release(struct peer *peer)
 	session = name ? method_find_session(peer, name, owner)
 		       : method_held_session(peer, method_release);
 	if (!session || (when_dead && refuse_living(peer, session)))
+		return;
+	if (!session->busy && !peer_may_go(peer, method_release))
 		return;
 	if (!session->busy) {
 		session_happened(session, HAPPENED_RELEASING,

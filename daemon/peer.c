@@ -11,6 +11,7 @@
 
 #include "common/fd.h"
 #include "daemon/account.h"
+#include "daemon/pace.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 #include "daemon/unwanted.h"
@@ -117,4 +118,18 @@ void peer_go_on(struct peer *peer)
 		return;
 	peer->call.then = NULL;
 	then(peer);
+}
+
+bool peer_may_go(struct peer *peer, void (*then)(struct peer *peer))
+{
+	gint64 wait = 0;
+
+	if (!peer->call.is_paced)
+		wait = pace_next(peer->uid, g_get_monotonic_time(), &peer->call.is_paced);
+	if (wait == 0)
+		return true;
+	peer->call.then = then;
+	event_add(peer->again, &(struct timeval){.tv_sec = wait / G_USEC_PER_SEC,
+						 .tv_usec = wait % G_USEC_PER_SEC});
+	return false;
 }

@@ -84,6 +84,12 @@ bool peer_may_see(const struct peer *peer, uid_t uid);
 void peer_go_on(struct peer *peer);
 
 /*
+ * For a call that makes PID 1 work (daemon/pace.h): whether the user's pace allows it now. false: it
+ * goes on with then(peer) when it does, once for each call.
+ */
+bool peer_may_go(struct peer *peer, void (*then)(struct peer *peer));
+
+/*
  * The answer to the call under way; parameters are consumed. fds (in peer->outgoing) are the
  * session's own: who closes those must first close this peer if its answer is not out.
  */

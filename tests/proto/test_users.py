@@ -241,6 +241,44 @@ class Quotas(DaemonTest):
             self.client().attach(f"r{i}")
         self.assertEqual(len(root.sessions()), 134)
 
+    def test_sessions_begin_and_end_at_a_pace_that_pid_1_and_the_log_can_bear(self):
+        """Whoever is faster waits, and is not refused; root is as fast as it likes."""
+        begin = time.monotonic()
+        other = self.holder(uid=NOBODY)
+        for i in range(60):
+            connection = other.connect()
+            other.call("Attach", {"name": f"s{i}"}, connection=connection)
+            other.call("Release", {"name": f"s{i}"}, connection=connection)
+        most = 64 + 16 * (time.monotonic() - begin + 1)
+        self.assertLessEqual(60 + 60, most)
+        self.assertEqual(self.daemon.log().count("is released"), 60)
+        root = self.client()
+        root.attach("r")  # and is not behind them in any queue
+        root.call("Release")
+
+    def test_a_claim_does_not_wait_for_what_its_user_begins_and_ends(self):
+        other = self.holder(uid=NOBODY)
+        other.attach("vm")
+        other.store([describe("eventfd", "e", 1)], [eventfd()])
+        other.kill()
+        hasty = self.holder(uid=NOBODY)
+        connections = [hasty.connect() for _ in range(63)]
+        with self.daemon.stopped():
+            for i, connection in enumerate(connections):
+                calls = encode("io.vfiocpr.Session.Attach", {"name": f"s{i}"})
+                calls += encode("io.vfiocpr.Session.Release")
+                hasty.do("send_raw", connection, calls)
+        claimer = self.holder(uid=NOBODY)
+        self.assertEqual(claimer.attach("vm")["start"], "claimed")
+        log = self.daemon.log()
+        self.assertEqual(log.count("is claimed"), 1)
+        for connection in connections:  # all of them are answered in the end
+            hasty.do("receive", connection)
+            hasty.do("receive", connection)
+        log = self.daemon.log()
+        self.assertEqual(log.count("is released"), 63)
+        self.assertLess(log.index("is claimed"), log.rindex("is released"))
+
     def test_a_user_may_have_16_mib_of_messages_that_are_not_whole(self):
         other, part = self.holder(uid=NOBODY), b" " * (1 << 20)
         connections = [other.connect() for _ in range(17)]
