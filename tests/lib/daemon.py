@@ -24,7 +24,7 @@ class DaemonFailure(AssertionError):
 class Daemon:
     """A vfio-cprd of its own, on a socket in a new directory."""
 
-    def __init__(self, *options, nofile=None, env=None, command=None, uid=None):
+    def __init__(self, *options, nofile=None, env=None, command=None, uid=None, stderr=None):
         self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
         os.chmod(self.directory, 0o755)
         self.path = os.path.join(self.directory, "socket")
@@ -41,7 +41,7 @@ class Daemon:
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1", **(env or {})},
             )
         self.pid = self.process.pid
