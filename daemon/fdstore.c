@@ -14,9 +14,11 @@
  * systemd passes the names on as LISTEN_FDNAMES=a:b:c. execve() refuses a string of more than 32
  * pages, its NUL included (MAX_ARG_STRLEN in the kernel's include/uapi/linux/binfmts.h), with E2BIG.
  */
-#define NAMES_MAX     (32 * 4096 - sizeof("LISTEN_FDNAMES="))
-#define NAMES_SOCKETS 2048 /* of these, for listening sockets: there may be more at the next start */
-#define NAMES_ENTRIES 4096 /* as many are sure to find room, however long the first ones' names are */
+#define NAMES_MAX (32 * 4096 - sizeof("LISTEN_FDNAMES="))
+#define NAMES_SOCKETS \
+	2048 /* of these, for listening sockets: there may be more at the next start */
+#define NAMES_ENTRIES \
+	4096 /* as many are sure to find room, however long the first ones' names are */
 
 static struct {
 	unsigned int max, used;

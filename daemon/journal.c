@@ -18,6 +18,7 @@
 #include "common/fd.h"
 #include "common/scm.h"
 #include "common/uapi.h"
+#include "daemon/fdinfo.h"
 #include "daemon/fdstore.h"
 #include "daemon/worker.h"
 
@@ -65,7 +66,7 @@ bool journal_tells(const struct journal *journal, char **ret_session, uid_t *ret
 	return true;
 }
 
-int journal_new(uint64_t generation, const char *session, uid_t uid, struct journal **ret_journal)
+int journal_new(const char *session, uid_t uid, struct journal **ret_journal)
 {
 	const int bytes = QUEUE_BYTES;
 	struct journal *journal;
@@ -84,7 +85,6 @@ int journal_new(uint64_t generation, const char *session, uid_t uid, struct jour
 		(void)setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	journal = g_new0(struct journal, 1);
 	journal->name = make_name(random, session, uid);
-	journal->generation = generation;
 	journal->stored = true;
 	journal->receive = ends[0];
 	journal->send = ends[1];
@@ -204,6 +204,16 @@ int journal_rewind(struct journal *journal)
 		       : 0;
 }
 
+size_t journal_in_flight(const struct journal *journal)
+{
+	char count[32];
+
+	return journal->receive >= 0 &&
+			       fdinfo_field(journal->receive, "scm_fds:", count, sizeof(count))
+		       ? g_ascii_strtoull(count, NULL, 10)
+		       : 0;
+}
+
 static int record_from_memfd(int fd, json_t **ret_record)
 {
 	g_autofree char *text = NULL;
@@ -234,7 +244,7 @@ int journal_peek(struct journal *journal, json_t **ret_record, struct fdlist *re
 		n = recvmsg(journal->receive, &header, MSG_PEEK | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno == EAGAIN ? 0 : -EBADMSG;
+		return errno == EAGAIN ? 0 : -errno;
 	scm_unpack(&header, ret_fds);
 	if (header.msg_flags & MSG_CTRUNC)
 		return -EMFILE;

@@ -10,8 +10,8 @@
  * circle: with the receiving end the kernel frees the queue, and with that the sending end. Daemons
  * before 0.3.0 keep it in the fd store too, and give a journal that lacks it there a new copy.
  *
- * A journal is a copy of generation N of its session. When its queue fills, or too much of it is
- * dead, a whole new copy is written, stored, and only then the old one dropped.
+ * A journal is a copy of its session. When its queue fills, or too much of it is dead, a whole new
+ * copy is written, stored, and only then the old one dropped.
  */
 #ifndef DAEMON_JOURNAL_H
 #define DAEMON_JOURNAL_H
@@ -32,17 +32,16 @@ struct journal {
 	bool foreign;  /* it is no journal, and in the fd store it has just this name */
 	bool stored;   /* the receiving end is an entry of the fd store, or is going to be */
 	bool has_twin; /* the sending end is one too, followed by -s */
-	uint64_t generation;
-	int receive; /* -1: only PID 1 has it, so that a send fails with -EPIPE if it does not */
+	int receive;   /* -1: only PID 1 has it, so that a send fails with -EPIPE if it does not */
 	int send;
 	unsigned int records; /* written */
 };
 
 /*
- * Makes an empty journal of that generation, under a name of its own, which tells the session and
- * its owner if the fd store has room for that. It is not stored yet.
+ * Makes an empty journal under a name of its own, which tells the session and its owner if the fd
+ * store has room for that. It is not stored yet.
  */
-int journal_new(uint64_t generation, const char *session, uid_t uid, struct journal **ret_journal);
+int journal_new(const char *session, uid_t uid, struct journal **ret_journal);
 
 /* One that came back from the fd store; either end may be -1. name: without -r or -s; copied. */
 struct journal *journal_found(const char *name, int receive, int send);
@@ -64,13 +63,17 @@ void journal_free(struct journal *journal);
 #define JOURNAL_MAX_FDS 252 /* one more is left for a record that is too long, in a memfd */
 int journal_write(struct journal *journal, const json_t *record, const int *fds, size_t n_fds);
 
+/* How many descriptors are in its queue, dead records' too; 0 where the kernel does not tell. */
+size_t journal_in_flight(const struct journal *journal);
+
 /* Whether more than half of the queue is used: time for a new copy. */
 bool journal_is_crowded(const struct journal *journal);
 
 /*
  * Reads the next record, consuming nothing; rewinds first if asked. 1: *ret_record is the caller's,
  * its descriptors are in ret_fds. 0: there are no more. -EBADMSG: it is no record. -EMFILE: not all
- * of its descriptors could be received.
+ * of its descriptors could be received. They are in the queue as well, so that a close of them is
+ * not the last, and takes no time.
  */
 int journal_rewind(struct journal *journal);
 int journal_peek(struct journal *journal, json_t **ret_record, struct fdlist *ret_fds);

@@ -103,12 +103,12 @@ static void swap_begin(struct session *session, struct journal *in, struct journ
 /* A journal with the whole session in it, not stored yet. */
 static int write_copy(struct session *session, struct journal **ret_journal)
 {
-	uint64_t generation = session->journal ? session->journal->generation + 1 : 1;
 	struct journal *journal = NULL; /* compilers do not know that an error is negative */
-	int r = journal_new(generation, session->name, session->uid, &journal);
+	int r = journal_new(session->name, session->uid, &journal);
 
 	if (r < 0)
 		return r;
+	session->generation++;
 	r = record_copy(journal, session);
 	if (r < 0)
 		journal_free(journal);

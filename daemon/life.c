@@ -23,10 +23,15 @@
 static void release_done(struct session *session)
 {
 	GQueue waiting = session->waiting;
+	struct server *server = session->server;
+	g_autofree char *name = g_strdup(session->copy_of ? session->copy_of : session->name);
+	uid_t uid = session->uid;
 
 	session_happened(session, HAPPENED_RELEASED, NULL);
-	server_remove_session(session->server, session);
+	server_remove_session(server, session);
 	session_free(session);
+	if (server->released)
+		server->released(server, uid, name);
 	session_go_on(&waiting);
 }
 
@@ -152,6 +157,9 @@ struct session *session_recover(struct server *server, struct replay *replay,
 {
 	struct session *session = session_make(server, replay->name, replay->uid, replay->state);
 
+	session->generation = replay->generation;
+	if (replay->lineage != 0)
+		session->lineage = replay->lineage;
 	session->since = replay->since;
 	session->died = replay->died;
 	session->holder.pid = replay->holder.pid;
@@ -176,12 +184,14 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	return session;
 }
 
-struct session *session_unreadable(struct server *server, const char *name, struct journal *journal,
+struct session *session_unreadable(struct server *server, const char *name, uid_t uid,
+				   const char *copy_of, struct journal *journal,
 				   const char *problem)
 {
-	struct session *session = session_make(server, name, 0, SESSION_UNREADABLE);
+	struct session *session = session_make(server, name, uid, SESSION_UNREADABLE);
 
 	session->journal = journal;
+	session->copy_of = g_strdup(copy_of);
 	session->problem = g_strdup(problem);
 	server_add_session(server, session);
 	return session;

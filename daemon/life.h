@@ -26,8 +26,12 @@ struct session *session_new(struct server *server, const char *name, uid_t uid, 
 struct session *session_recover(struct server *server, struct replay *replay,
 				struct journal *journal);
 
-/* Stands for a journal that cannot be read, so that it is seen and can be released. */
-struct session *session_unreadable(struct server *server, const char *name, struct journal *journal,
+/*
+ * Stands for a journal that cannot be read or used, so that its owner sees it and can release it.
+ * copy_of: the name of the session that it is one of; NULL: not known.
+ */
+struct session *session_unreadable(struct server *server, const char *name, uid_t uid,
+				   const char *copy_of, struct journal *journal,
 				   const char *problem);
 
 /* Whether its holder's process runs. If it died unnoticed, notices now. */

@@ -237,7 +237,7 @@ static void on_reload(evutil_socket_t number, short events, void *data)
 {
 	(void)number;
 	(void)events;
-	(void)data;
+	recovery_again(data);
 	notify_reloaded();
 }
 
@@ -281,7 +281,7 @@ static void serve(struct event_base *base, struct server *server)
 {
 	struct event *terminate = catch_signal(base, SIGTERM, on_stop, server);
 	struct event *interrupt = catch_signal(base, SIGINT, on_stop, server);
-	struct event *hangup = catch_signal(base, SIGHUP, on_reload, NULL);
+	struct event *hangup = catch_signal(base, SIGHUP, on_reload, server);
 	const char *warning = server_warning(server);
 
 	notify_begin(base);

@@ -3,12 +3,12 @@
 #include "daemon/record.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
 #include "common/fd.h"
-#include "daemon/worker.h"
 
 /* Writing */
 
@@ -22,10 +22,14 @@ static int write_record(struct journal *journal, json_t *record, const int *fds,
 
 static int record_open(struct journal *journal, const struct session *session)
 {
+	g_autofree char *lineage = g_strdup_printf("%016" PRIx64, session->lineage);
+	const char *replaces = session->journal ? session->journal->name : NULL;
+
 	return write_record(journal,
-			    json_pack("{s:s, s:i, s:I, s:s, s:I}", "op", "open", "version",
-				      RECORD_VERSION, "generation", (json_int_t)journal->generation,
-				      "name", session->name, "uid", (json_int_t)session->uid),
+			    json_pack("{s:s, s:i, s:s, s:I, s:s, s:I, s:s*}", "op", "open",
+				      "version", RECORD_VERSION, "lineage", lineage, "generation",
+				      (json_int_t)session->generation, "name", session->name, "uid",
+				      (json_int_t)session->uid, "replaces", replaces),
 			    &journal->send, 1);
 }
 
@@ -146,27 +150,41 @@ static void take_sending_end(struct journal *journal, struct fdlist *fds)
 		fd_close(&fd);
 }
 
+/* What is the same in every version, as far as it is there. */
+static void replay_identity(struct replay *replay, const json_t *record)
+{
+	const char *name = "", *lineage = "", *replaces = NULL;
+	json_int_t generation = 0, uid = -1;
+
+	(void)json_unpack((json_t *)record, "{s?s, s?I, s?s, s?I, s?s}", "lineage", &lineage,
+			  "generation", &generation, "name", &name, "uid", &uid, "replaces",
+			  &replaces);
+	if (!session_name_is_valid(name) || uid < 0 || uid >= UINT32_MAX)
+		return;
+	replay->lineage = g_ascii_strtoull(lineage, NULL, 16);
+	replay->generation = generation;
+	replay->replaces = g_strdup(replaces);
+	replay->name = g_strdup(name);
+	replay->uid = uid;
+}
+
 static char *replay_open(struct journal *journal, struct replay *replay, const json_t *record,
 			 struct fdlist *fds)
 {
-	json_int_t generation = 0, uid = 0;
-	const char *name = "";
 	int version = 0;
 
+	if (replay->name)
+		return g_strdup("it begins twice");
+	replay_identity(replay, record);
 	if (json_unpack((json_t *)record, "{s:i}", "version", &version) == 0 &&
 	    version > RECORD_VERSION)
 		return g_strdup_printf(
 			"it is of version %d, this daemon reads up to %d: start a newer "
 			"vfio-cprd",
 			version, RECORD_VERSION);
-	if (json_unpack((json_t *)record, "{s:I, s:s, s:I}", "generation", &generation, "name",
-			&name, "uid", &uid) < 0 ||
-	    !session_name_is_valid(name) || replay->name)
+	if (!replay->name)
 		return g_strdup("its first record is broken");
-	journal->generation = generation;
 	take_sending_end(journal, fds);
-	replay->name = g_strdup(name);
-	replay->uid = uid;
 	return NULL;
 }
 
@@ -207,6 +225,54 @@ static char *replay_state(struct replay *replay, const json_t *record, struct fd
 	return NULL;
 }
 
+/* Closes at once: it is in the journal's queue too. */
+static void set_clear(struct object_set *set)
+{
+	auto_fdlist fds = FDLIST_INIT;
+
+	object_set_take_all(set, &fds);
+	object_set_clear(set);
+}
+
+static void object_close(struct object *object)
+{
+	auto_fdlist fds = FDLIST_INIT;
+
+	object_take_all(object, &fds);
+	object_free(object);
+}
+
+/* What the set has already is dead weight of the journal, of which there may be any amount. */
+static void shed(const struct object_set *set, struct object *object)
+{
+	const struct object *held = object_set_find(set, object->kind, object->name);
+
+	if (!held || held->kind == OBJECT_STATE)
+		return;
+	for (guint i = 0; i < MIN(object->fds->len, held->fds->len); i++) {
+		int *fd = &g_array_index(object->fds, int, i);
+
+		if (*fd < 0 || g_array_index(held->fds, int, i) < 0)
+			continue;
+		fd_close(fd);
+		object->held--;
+	}
+}
+
+/* A state that is stored anew takes the place of the old one. */
+static void replace_states(struct object_set *set, const struct object_set *staged)
+{
+	for (guint i = 0; i < staged->objects->len; i++) {
+		const struct object *object = g_ptr_array_index(staged->objects, i);
+		struct object *held = object_set_find(set, object->kind, object->name);
+
+		if (!held || held->kind != OBJECT_STATE)
+			continue;
+		object_set_remove(set, held);
+		object_close(held);
+	}
+}
+
 /* A change of several records counts when its last one is there: until then it is staged. */
 static char *replay_objects(struct replay *replay, struct object_set *staged, const json_t *record,
 			    struct fdlist *fds)
@@ -219,7 +285,7 @@ static char *replay_objects(struct replay *replay, struct object_set *staged, co
 			"last", &last) < 0)
 		return g_strdup("a record of objects is broken");
 	if (first) {
-		object_set_clear(staged);
+		set_clear(staged);
 		object_set_init(staged, NULL);
 	}
 	json_array_foreach(objects, i, json)
@@ -232,13 +298,17 @@ static char *replay_objects(struct replay *replay, struct object_set *staged, co
 					       message);
 		if (!object_set_takes(staged, object) ||
 		    !object_set_takes(&replay->objects, object)) {
-			object_free(object);
+			object_close(object);
 			return g_strdup("a record of objects is broken: two have one name or id");
 		}
+		shed(&replay->objects, object);
+		shed(staged, object);
 		object_set_add(staged, object);
 	}
-	if (last)
+	if (last) {
+		replace_states(&replay->objects, staged);
 		object_set_move(&replay->objects, staged);
+	}
 	return NULL;
 }
 
@@ -257,7 +327,7 @@ static char *replay_remove(struct replay *replay, const json_t *record)
 	object = object_set_find(&replay->objects, kind, spelled);
 	if (object) {
 		object_set_remove(&replay->objects, object);
-		object_free(object);
+		object_close(object);
 	}
 	return NULL;
 }
@@ -284,6 +354,35 @@ static char *replay_record(struct journal *journal, struct replay *replay,
 	return g_strdup_printf("it has a record \"%s\", which this daemon does not know", op);
 }
 
+static char *replay_all(struct journal *journal, struct replay *replay, struct object_set *staged)
+{
+	char *problem = NULL;
+	int r = journal_rewind(journal);
+
+	while (r >= 0 && !problem) {
+		auto_fdlist fds = FDLIST_INIT;
+		json_t *record = NULL;
+
+		r = journal_peek(journal, &record, &fds);
+		if (r == 0)
+			break;
+		if (r > 0)
+			problem = replay_record(journal, replay, staged, record, &fds);
+		json_decref(record);
+	}
+	if (r == -EMFILE)
+		return g_strdup(
+			"not all of its descriptors can be received: either the daemon has as many as "
+			"it may (then raise LimitNOFILE of vfio-cprd.service) or a security module "
+			"(SELinux, AppArmor) forbids one of them (its log tells which); then reload or "
+			"restart vfio-cprd");
+	if (r < 0)
+		return g_strdup_printf("it cannot be read: %s", g_strerror(-r));
+	if (!problem && !replay->name)
+		problem = g_strdup("it is empty");
+	return problem;
+}
+
 char *record_replay(struct journal *journal, struct replay *ret_replay)
 {
 	struct replay replay = {
@@ -291,43 +390,41 @@ char *record_replay(struct journal *journal, struct replay *ret_replay)
 		.spaces = session_spaces_new(),
 	};
 	struct object_set staged;
-	char *problem = NULL;
-	int r = journal_rewind(journal);
+	char *problem;
 
 	object_set_init(&replay.objects, NULL);
 	object_set_init(&staged, NULL);
-	while (r >= 0 && !problem) {
-		auto_fdlist fds = {.close_all = worker_close_all};
-		json_t *record = NULL;
-
-		r = journal_peek(journal, &record, &fds);
-		if (r == 0)
-			break;
-		if (r > 0)
-			problem = replay_record(journal, &replay, &staged, record, &fds);
-		json_decref(record);
-	}
-	object_set_clear(&staged);
-	if (r == -EMFILE)
-		problem =
-			g_strdup("not all of its descriptors can be received: raise LimitNOFILE of "
-				 "vfio-cprd and restart it");
-	else if (r < 0)
-		problem = g_strdup_printf("it cannot be read: %s", g_strerror(-r));
-	if (!problem && !replay.name)
-		problem = g_strdup("it is empty");
-	if (problem)
-		replay_clear(&replay);
-	else
-		*ret_replay = replay;
+	problem = replay_all(journal, &replay, &staged);
+	set_clear(&staged);
+	if (!replay.name)
+		journal_tells(journal, &replay.name, &replay.uid);
+	*ret_replay = replay;
 	return problem;
 }
 
 void replay_clear(struct replay *replay)
 {
-	object_set_clear(&replay->objects);
+	set_clear(&replay->objects);
 	g_clear_pointer(&replay->spaces, g_hash_table_unref);
 	fd_close(&replay->holder.pidfd);
+	g_free(replay->replaces);
 	g_free(replay->unit);
 	g_free(replay->name);
+}
+
+void record_whose(struct journal *journal, char **ret_name, uid_t *ret_uid)
+{
+	auto_fdlist fds = FDLIST_INIT;
+	struct replay replay = {0};
+	json_t *record = NULL;
+
+	if (journal_rewind(journal) == 0 && journal_peek(journal, &record, &fds) > 0 &&
+	    g_strcmp0(json_string_value(json_object_get(record, "op")), "open") == 0)
+		replay_identity(&replay, record);
+	json_decref(record);
+	if (!replay.name)
+		journal_tells(journal, &replay.name, &replay.uid);
+	g_free(replay.replaces);
+	*ret_name = replay.name;
+	*ret_uid = replay.uid;
 }

@@ -2,7 +2,8 @@
 /*
  * The records of a journal, written and replayed. Each is a JSON object with an op:
  *
- *	open	  version, generation, name and uid of the session; the first
+ *	open	  version, lineage, generation, name and uid of the session, and the name of the journal
+ *		  that this one replaces, if any; the first. The journal's sending end beside
  *	state	  state, since when, when the last holder died, the holder's pid (its pidfd beside)
  *		  and, if known, its unit or that of the last one, what is known of spaces
  *	objects	  objects as on the wire, with their descriptors; "first" and "last" of a change that
@@ -11,7 +12,12 @@
  *	complete  the copy is whole, and stored: from here on it counts, and there are changes
  *
  * A reader refuses a version beyond its own, and keeps what it cannot read. It passes over fields
- * that it does not know: what may be missed is added without a new version (unit and died are such).
+ * that it does not know: what may be missed is added without a new version (unit, died, lineage and
+ * replaces are such). "open", with lineage, generation, name and uid, is the same in every version:
+ * so whose a journal is can be told without reading the rest.
+ *
+ * A lineage is a session from its making to its release, over all copies and daemons. Generations
+ * compare within one lineage alone. Journals of before 0.3.0 have none.
  */
 #ifndef DAEMON_RECORD_H
 #define DAEMON_RECORD_H
@@ -34,8 +40,11 @@ int record_remove(struct journal *journal, enum object_kind kind, const char *na
 
 /* What a journal tells of its session. */
 struct replay {
-	char *name;
+	char *name; /* NULL: not even that */
 	uid_t uid;
+	uint64_t lineage; /* 0: none */
+	uint64_t generation;
+	char *replaces;
 	bool complete;
 	enum session_state state;
 	gint64 since, died;
@@ -46,10 +55,14 @@ struct replay {
 };
 
 /*
- * Reads the journal from its start, and sets its generation. NULL: it is read, ret_replay is to be
- * cleared. Else a sentence why it cannot be, to g_free().
+ * Reads the journal from its start. NULL: it is read. Else a sentence why it cannot be, to g_free(),
+ * and ret_replay has what its first record or else its name in the fd store tells. ret_replay is to
+ * be cleared in any case; that closes what the journal holds too, so that it takes no time.
  */
 char *record_replay(struct journal *journal, struct replay *ret_replay);
 void replay_clear(struct replay *replay);
+
+/* The same of its first record alone; nothing needs to be cleared but *ret_name, to be g_free()d. */
+void record_whose(struct journal *journal, char **ret_name, uid_t *ret_uid);
 
 #endif

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Recovery: sorts what systemd hands over, replays each journal, and lets the newest whole copy of
- * each session win. What cannot be read is kept, and shown as a session that is unreadable.
+ * Recovery: sorts what systemd hands over, and makes a session of the copies of each that there are.
+ * What is not the session, or cannot be read, is kept and shown as one that is unreadable, of the
+ * same owner. It has the session's own name if there is no other, so that nobody gets a new session
+ * under it; and its turn comes when the one that was used instead is released.
  */
 #include "daemon/recovery.h"
 
@@ -10,6 +12,7 @@
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
+#include "daemon/copies.h"
 #include "daemon/devices.h"
 #include "daemon/fdstore.h"
 #include "daemon/keep.h"
@@ -47,129 +50,260 @@ static void add_end(GHashTable *journals, int fd, const char *name)
 	*(g_str_has_suffix(name, "-r") ? &ends->receive : &ends->send) = fd;
 }
 
-static void put_session(struct server *server, struct replay *replay, struct journal *journal)
+/* All journals that there are of one session. */
+struct group {
+	char *name; /* NULL: nothing tells whose it is, so that there is one */
+	uid_t uid;
+	GPtrArray *journals;
+	size_t in_flight; /* descriptors in them */
+};
+
+static void group_free(gpointer data)
 {
+	struct group *group = data;
+
+	g_ptr_array_unref(group->journals);
+	g_free(group->name);
+	g_free(group);
+}
+
+/* groups: by "uid/name" */
+static void group_add(GHashTable *groups, struct journal *journal)
+{
+	g_autofree char *name = NULL, *key = NULL;
+	struct group *group;
+	uid_t uid = 0;
+
+	record_whose(journal, &name, &uid);
+	key = name ? g_strdup_printf("%u/%s", uid, name) : g_strdup(journal->name);
+	group = g_hash_table_lookup(groups, key);
+	if (!group) {
+		group = g_new(struct group, 1);
+		*group = (struct group){g_steal_pointer(&name), uid, g_ptr_array_new(), 0};
+		g_hash_table_insert(groups, g_steal_pointer(&key), group);
+	}
+	g_ptr_array_add(group->journals, journal);
+	group->in_flight += journal_in_flight(journal);
+}
+
+/*
+ * Root's first, then those with few descriptors: if they do not all find room, it is the users that
+ * have filled it who must wait.
+ */
+static gint compare_groups(gconstpointer a, gconstpointer b)
+{
+	const struct group *x = a, *y = b;
+
+	if ((x->uid == 0) != (y->uid == 0))
+		return x->uid == 0 ? -1 : 1;
+	return x->in_flight < y->in_flight ? -1 : x->in_flight > y->in_flight;
+}
+
+/* What is used, and what is not */
+
+static bool is_usable(const struct session *session)
+{
+	return session && session->state != SESSION_UNREADABLE;
+}
+
+static bool is_copy_of(const struct session *session, uid_t uid, const char *name)
+{
+	return session->state == SESSION_UNREADABLE && session->uid == uid &&
+	       g_strcmp0(session->copy_of, name) == 0;
+}
+
+/* Tells of the other copies where the session itself is shown. */
+static void note_copies(struct session *session)
+{
+	GString *names = g_string_new(NULL);
+	GHashTableIter iter;
+	gpointer item;
+
+	g_hash_table_iter_init(&iter, session->server->sessions);
+	while (g_hash_table_iter_next(&iter, &item, NULL))
+		if (is_copy_of(item, session->uid, session->name))
+			g_string_append_printf(names, "%s%s", names->len > 0 ? ", " : "",
+					       ((struct session *)item)->name);
+	g_clear_pointer(&session->problem, g_free);
+	if (names->len > 0)
+		session->problem = g_strdup_printf(
+			"there is another copy of it, kept aside as %s, which can be released, or is "
+			"used in its place when this one is released",
+			names->str);
+	g_string_free(names, TRUE);
+}
+
+static void put_session(struct server *server, struct copy *copy)
+{
+	struct journal *journal = copy->journal;
 	struct session *session;
 
 	if (journal->receive >= 0)
 		worker_close(&journal->receive, 1);
 	journal->receive = -1;
-	session = session_recover(server, replay, journal);
+	session = session_recover(server, &copy->replay, journal);
 	devices_take(server, session, &session->objects);
 	if (journal->send < 0 && !session->busy)
 		keep_anew(session, NULL);
 }
 
-/* A journal that was read, one of perhaps several copies of its session. */
-struct copy {
-	struct journal *journal;
-	struct replay replay;
-};
-
-static void copy_free(struct copy *copy)
+/* No name of a session has such a sign in it, so nobody can have made one of that name. */
+static char *name_aside(const struct server *server, const struct copy *copy)
 {
-	replay_clear(&copy->replay);
-	g_free(copy);
+	const char *of = copy->replay.name, *unique = copy->journal->name + strlen(JOURNAL_PREFIX);
+	GString *name = g_string_new(of ? of : copy->journal->name);
+
+	if (of && server_find_session(server, copy->replay.uid, of))
+		g_string_append_printf(name, "#%.16s", unique);
+	while (server_find_session(server, copy->replay.uid, name->str))
+		g_string_append_c(name, '#');
+	return g_string_free(name, FALSE);
 }
 
-static void copy_drop(struct copy *copy)
+static void put_aside(struct server *server, const struct copy *copy)
 {
-	keep_drop(copy->journal);
-	copy_free(copy);
+	g_autofree char *name = name_aside(server, copy);
+
+	log_error(NULL, "journal %s is kept aside, as session %s of uid %u: %s",
+		  copy->journal->name, name, copy->replay.uid, copy->problem);
+	session_unreadable(server, name, copy->replay.uid, copy->replay.name, copy->journal,
+			   copy->problem);
 }
 
-/* The copies of all sessions: the newest whole one of each, and those whose making was interrupted. */
-struct copies {
-	GHashTable *whole;     /* "uid/name" -> struct copy */
-	GPtrArray *unfinished; /* of struct copy */
-};
-
-static char *copy_key(const struct copy *copy)
+/* A choice was made, or has come out otherwise than before. */
+static void tell_used(const struct copy *copy, guint others)
 {
-	return g_strdup_printf("%u/%s", copy->replay.uid, copy->replay.name);
+	g_autofree char *description = copy_describe(copy);
+
+	log_warning(NULL, "session %s of uid %u: journal %s (%s) is used; %u more %s kept aside",
+		    copy->replay.name, copy->replay.uid, copy->journal->name, description, others,
+		    others == 1 ? "is" : "are");
 }
 
-static void keep_unreadable(struct server *server, struct journal *journal, const char *problem)
+static void put_copies(struct server *server, GPtrArray *copies, bool again)
 {
-	log_error(NULL, "journal %s is kept aside: %s", journal->name, problem);
-	session_unreadable(server, journal->name, journal, problem);
+	for (guint i = 0; i < copies->len; i++) {
+		struct copy *copy = g_ptr_array_index(copies, i);
+		const struct session *used =
+			copy->replay.name
+				? server_find_session(server, copy->replay.uid, copy->replay.name)
+				: NULL;
+
+		if (!copy->problem && used)
+			copy->problem =
+				g_strdup_printf("session %s is another: release that to use "
+						"this, or release this",
+						used->name);
+		if (!copy->problem && (again || copies->len > 1))
+			tell_used(copy, copies->len - 1);
+		if (copy->problem)
+			put_aside(server, copy);
+		else
+			put_session(server, copy);
+	}
 }
 
-/* Reads a journal into copies. */
-static void read_journal(struct server *server, struct copies *copies, struct journal *journal)
+static void settle_group(struct server *server, const struct group *group, bool again)
 {
-	g_autofree char *problem = NULL, *key = NULL;
-	struct copy *copy, *other;
-	struct replay replay;
+	g_autoptr(GPtrArray) copies = g_ptr_array_new_with_free_func((GDestroyNotify)copy_free);
+	struct session *session;
 
-	if (journal->receive < 0) {
-		/* The last daemon was dropping it, and got as far as this end. */
-		keep_drop(journal);
-		return;
-	}
-	problem = record_replay(journal, &replay);
-	if (problem) {
-		keep_unreadable(server, journal, problem);
-		return;
-	}
-	copy = g_new(struct copy, 1);
-	*copy = (struct copy){journal, replay};
-	if (!replay.complete) {
-		g_ptr_array_add(copies->unfinished, copy);
-		return;
-	}
-	key = copy_key(copy);
-	other = g_hash_table_lookup(copies->whole, key);
-	if (other && other->journal->generation >= journal->generation) {
-		copy_drop(copy);
-		return;
-	}
-	if (other) {
-		g_hash_table_remove(copies->whole, key);
-		copy_drop(other);
-	}
-	g_hash_table_insert(copies->whole, g_steal_pointer(&key), copy);
+	for (guint i = 0; i < group->journals->len; i++)
+		g_ptr_array_add(copies, copy_read(g_ptr_array_index(group->journals, i)));
+	copies_judge(copies);
+	put_copies(server, copies, again);
+	session = group->name ? server_find_session(server, group->uid, group->name) : NULL;
+	if (is_usable(session))
+		note_copies(session);
 }
 
-/*
- * A copy whose last record is missing never took effect: the older, whole copy is the session. If
- * there is none and this one holds nothing, the session had not been acknowledged to anybody.
- */
-static void judge_unfinished(struct server *server, const struct copies *copies, struct copy *copy)
+static void settle_groups(struct server *server, GHashTable *groups, bool again)
 {
-	g_autofree char *key = copy_key(copy);
+	g_autoptr(GList) list = g_list_sort(g_hash_table_get_values(groups), compare_groups);
 
-	if (g_hash_table_contains(copies->whole, key) || copy->replay.objects.objects->len == 0) {
-		copy_drop(copy);
-		return;
-	}
-	keep_unreadable(server, copy->journal, "it was never finished, and there is no other copy");
-	copy_free(copy);
+	for (GList *item = list; item; item = item->next)
+		settle_group(server, item->data, again);
 }
+
+static GHashTable *groups_new(void)
+{
+	return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, group_free);
+}
+
+/* Again */
+
+/* Its journal, without the session that stood for it; NULL: it is being released. */
+static struct journal *take_back(struct session *session)
+{
+	struct journal *journal = session->busy ? NULL : g_steal_pointer(&session->journal);
+
+	if (!journal)
+		return NULL;
+	server_remove_session(session->server, session);
+	session_free(session);
+	return journal;
+}
+
+/* All that stands aside for that session; name NULL: for any. */
+static void settle_again(struct server *server, uid_t uid, const char *name)
+{
+	g_autoptr(GHashTable) groups = groups_new();
+	g_autoptr(GList) sessions = g_hash_table_get_keys(server->sessions);
+
+	for (GList *item = sessions; item; item = item->next) {
+		struct session *session = item->data;
+		struct journal *journal = session->journal;
+
+		if (session->state != SESSION_UNREADABLE || !journal || journal->foreign ||
+		    (name && !is_copy_of(session, uid, name)))
+			continue;
+		journal = take_back(session);
+		if (journal)
+			group_add(groups, journal);
+	}
+	settle_groups(server, groups, true);
+}
+
+void recovery_again(struct server *server)
+{
+	settle_again(server, 0, NULL);
+}
+
+static void on_released(struct server *server, uid_t uid, const char *name)
+{
+	struct session *session = server_find_session(server, uid, name);
+
+	if (is_usable(session))
+		note_copies(session); /* one of the others is gone */
+	else
+		settle_again(server, uid, name);
+}
+
+/* At the start */
 
 static void read_journals(struct server *server, GHashTable *journals)
 {
-	g_autoptr(GHashTable) whole = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	g_autoptr(GPtrArray) unfinished = g_ptr_array_new();
-	struct copies copies = {whole, unfinished};
+	g_autoptr(GHashTable) groups = groups_new();
 	GHashTableIter iter;
 	gpointer name, value;
 
 	g_hash_table_iter_init(&iter, journals);
 	while (g_hash_table_iter_next(&iter, &name, &value)) {
 		const struct ends *ends = value;
+		struct journal *journal = journal_found(name, ends->receive, ends->send);
 
-		read_journal(server, &copies, journal_found(name, ends->receive, ends->send));
+		if (ends->receive >= 0) {
+			group_add(groups, journal);
+			continue;
+		}
+		log_notice(
+			NULL,
+			"journal %s is dropped: what is left of it is the sending end, which holds "
+			"nothing; the last daemon ended while it dropped the journal",
+			journal->name);
+		keep_drop(journal);
 	}
-	for (guint i = 0; i < unfinished->len; i++)
-		judge_unfinished(server, &copies, g_ptr_array_index(unfinished, i));
-	g_hash_table_iter_init(&iter, whole);
-	while (g_hash_table_iter_next(&iter, &name, &value)) {
-		struct copy *copy = value;
-
-		put_session(server, &copy->replay, copy->journal);
-		copy_free(copy);
-	}
+	settle_groups(server, groups, false);
 }
 
 static void keep_aside(struct server *server, int fd, const char *fd_name)
@@ -177,8 +311,9 @@ static void keep_aside(struct server *server, int fd, const char *fd_name)
 	g_autofree char *name = g_strdup_printf("%s#%d", fd_name, fd);
 
 	fdstore_take(fd_name);
-	log_error(NULL, "descriptor %s from systemd is no journal: kept aside", fd_name);
-	session_unreadable(server, name, journal_foreign(fd_name, fd),
+	log_error(NULL, "descriptor %s from systemd is no journal: kept aside, as session %s",
+		  fd_name, name);
+	session_unreadable(server, name, 0, NULL, journal_foreign(fd_name, fd),
 			   "it is no journal of vfio-cprd");
 }
 
@@ -190,6 +325,7 @@ int recovery_run(struct server *server)
 	char **names = NULL;
 	int n = sd_listen_fds_with_names(1, &names), listeners = 0;
 
+	server->released = on_released;
 	for (int i = 0; i < n; i++) {
 		int fd = SD_LISTEN_FDS_START + i;
 

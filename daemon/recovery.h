@@ -11,4 +11,10 @@ struct server;
 /* Takes over all descriptors from systemd. Returns how many listening sockets there were. */
 int recovery_run(struct server *server);
 
+/*
+ * Reads again what could not be read or used: what it lacked, such as room for descriptors, may be
+ * there now. What is wrong with one that still cannot be is told again.
+ */
+void recovery_again(struct server *server);
+
 #endif

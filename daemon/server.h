@@ -15,6 +15,8 @@ struct turns;
 struct server {
 	struct event_base *base;
 	void (*call)(struct peer *peer); /* does the call that a peer has under way */
+	/* A session of that name is gone, and another copy of it may be used now. NULL: nobody asks. */
+	void (*released)(struct server *server, uid_t uid, const char *name);
 	GPtrArray *listeners;		 /* of struct event */
 	struct event *accept_again;	 /* accepting pauses while descriptors are short */
 	int accepted;			 /* such a one, not a peer yet; -1: none */

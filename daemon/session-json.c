@@ -96,7 +96,7 @@ static json_t *warning_to_json(const struct session *session)
 		first_name = name;
 	}
 	if (!first)
-		return json_null();
+		return session->problem ? json_string(session->problem) : json_null();
 	if (others == 0)
 		return json_sprintf("address space %s: %s", first_name, first->warning);
 	return json_sprintf("address space %s: %s (%u more address space%s a warning)", first_name,

@@ -6,6 +6,7 @@
 #include "daemon/session.h"
 
 #include <string.h>
+#include <sys/random.h>
 
 #include "common/fd.h"
 #include "daemon/account.h"
@@ -116,6 +117,17 @@ void session_set_idle(struct session *session)
 
 /* Memory */
 
+static uint64_t new_lineage(void)
+{
+	uint64_t random = 0;
+
+	/* Of so few bytes it never fails, and never waits but at boot. 0 is that of older daemons. */
+	while (random == 0)
+		if (getrandom(&random, sizeof(random), 0) < 0)
+			random = (uint64_t)g_random_int() << 32 | g_random_int();
+	return random;
+}
+
 struct session *session_make(struct server *server, const char *name, uid_t uid,
 			     enum session_state state)
 {
@@ -128,6 +140,7 @@ struct session *session_make(struct server *server, const char *name, uid_t uid,
 		.account = account_get(uid),
 		.state = state,
 		.since = g_get_monotonic_time(),
+		.lineage = new_lineage(),
 		.holder = {.pidfd = -1},
 		.spaces = session_spaces_new(),
 		.waiting = G_QUEUE_INIT,
@@ -151,6 +164,7 @@ void session_free(struct session *session)
 	journal_free(session->journal);
 	g_hash_table_unref(session->spaces);
 	g_free(session->problem);
+	g_free(session->copy_of);
 	g_free(session->unit);
 	g_free(session->name);
 	g_free(session);

@@ -48,11 +48,14 @@ struct session {
 	struct object_set objects;
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
+	uint64_t lineage;	 /* random: all copies of this session have it, and no other's */
+	uint64_t generation;	 /* of its newest copy: one more each time it is written anew */
 	int kept;		 /* how writing its journal anew has ended: 0, or -errno */
 	bool unit_due;		 /* the unit has not been looked up */
 	bool busy;		 /* a worker is at it */
 	struct event *old;	 /* to warn that it is an orphan for long */
-	char *problem;		 /* why it is unreadable */
+	char *problem;		 /* why it is unreadable, or what else the recovery found of it */
+	char *copy_of;		 /* it is unreadable: the name of its session; NULL: not known */
 	GQueue waiting; /* of struct peer, referenced: their calls go on when it is not busy */
 };
 

@@ -157,11 +157,12 @@ def planted(pid1, *records, number=1, name=None, twin=True):
 
 def copy_of(name="vm", uid=0, objects=(), fds=(), **state):
     """The records of a session's whole copy; state: fields of its state record, or descriptors of
-    it as "holder"."""
+    it as "holder", or more of its first record as "open"."""
     holder = state.pop("holder", [])
+    more = state.pop("open", {})
     fields = {"state": 2, "since": time.monotonic_ns() // 1000, "pid": 0, "spaces": [], **state}
     return [
-        {"op": "open", "version": 1, "generation": 1, "name": name, "uid": uid},
+        {"op": "open", "version": 1, "generation": 1, "name": name, "uid": uid, **more},
         ({"op": "state", **fields}, holder),
         ({"op": "objects", "objects": list(objects), "first": True, "last": True}, list(fds)),
         {"op": "complete"},
