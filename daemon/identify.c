@@ -16,13 +16,14 @@
  *	openat(), read() of fdinfo: its directory's lock, and the wait queue's spinlock of an eventfd
  *	poll() of an eventfd: that spinlock
  * Elsewhere (identify_refusal(), daemon/look.c):
- *	F_ADD_SEALS	the inode's lock (memfd_add_seals()), which a write() from a page of a FUSE file
- *		holds as long as that file's owner likes; so does whatever reads or maps the memory
  *	VFIO_GROUP_GET_STATUS	group_lock, over the reset in another's VFIO_GROUP_GET_DEVICE_FD
  *	VFIO_DEVICE_GET_INFO	resumes a device that sleeps; answers once a reset is over
  *	links in /sys	the locks of directories that anybody can open, see daemon/fdinfo.h
  *	statx(), fstat(), F_GET_SEALS, VFIO_GET_API_VERSION, IOMMU_OPTION take no lock, but what asks for
  *		them asks for the rest as well
+ * Nowhere: F_ADD_SEALS waits for the inode's lock (memfd_add_seals()), which a write() from a page of a
+ *	FUSE file holds as long as that file's owner likes, and no signal ends that wait: a process with
+ *	such a thread cannot exit, and no other could be started in its place. Its owner seals it.
  */
 #include "daemon/identify.h"
 
@@ -41,11 +42,11 @@
 #include "daemon/fdinfo.h"
 #include "daemon/kernel.h"
 
-#define MISC_MAJOR  10
-#define VFIO_MINOR  196 /* include/linux/miscdevice.h */
-#define KVM_MINOR   232
+#define MISC_MAJOR   10
+#define VFIO_MINOR   196 /* include/linux/miscdevice.h */
+#define KVM_MINOR    232
 #define EVENTFD_LINK "anon_inode:[eventfd]"
-#define STATE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define STATE_SEALS  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 /* What a descriptor looks like, without asking its driver or file system. */
 struct appearance {

@@ -67,11 +67,6 @@ static int open_flags(int fd)
 	return flags < 0 ? -errno : flags;
 }
 
-static int seal_size(int memory)
-{
-	return fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) < 0 ? -errno : 0;
-}
-
 static int device_probe(int device)
 {
 	struct vfio_device_info info = {.argsz = sizeof(info)};
@@ -160,7 +155,6 @@ const struct kernel_ops kernel_real = {
 	.iommufd_probe = iommufd_probe,
 	.is_eventfd = eventfdcheck,
 	.open_flags = open_flags,
-	.seal_size = seal_size,
 	.device_probe = device_probe,
 	.group_status = group_status,
 	.same_file = same_file,

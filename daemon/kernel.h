@@ -28,11 +28,6 @@ struct kernel_ops {
 	int (*is_eventfd)(int fd);
 	/* F_GETFL: how it was opened. O_PATH: it was not, and only names a file. */
 	int (*open_flags)(int fd);
-	/*
-	 * F_ADD_SEALS with F_SEAL_SHRINK. -EPERM: sealed against seals, or a file of a tmpfs, which has
-	 * none. Waits for the inode's lock.
-	 */
-	int (*seal_size)(int memory);
 	/* VFIO_DEVICE_GET_INFO: 0, or -EINVAL on a cdev that is not bound to an iommufd. */
 	int (*device_probe)(int device);
 	/* VFIO_GROUP_GET_STATUS: its flags, or -errno. */

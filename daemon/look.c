@@ -120,15 +120,6 @@ static char *check_file(struct object *object)
 	return NULL;
 }
 
-/* From here on it has the size that is told, or more. */
-static void seal(struct object *object)
-{
-	/* A failure is no reason to refuse it. Its owner was told (a blocker). */
-	(void)kernel->seal_size(g_array_index(object->fds, int, 0));
-	(void)note_size(object);
-}
-
-/* What is refused is not sealed. */
 static void look_in_thread(void *data)
 {
 	struct look *look = data;
@@ -139,12 +130,6 @@ static void look_in_thread(void *data)
 		look->refusal = check_kind(object);
 		if (!look->refusal && object_has_size(object))
 			look->refusal = check_file(object);
-	}
-	for (guint i = 0; i < look->unknown->len && !look->refusal; i++) {
-		struct object *object = g_ptr_array_index(look->unknown, i);
-
-		if (object->kind == OBJECT_MEMORY)
-			seal(object);
 	}
 }
 

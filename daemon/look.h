@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A look at what a message brought: whether each descriptor is what it is said to be
- * (daemon/identify.h), and what is done with files (memory is sealed against shrinking, sizes are
- * noted). Eventfds are known at once. All else is looked at in one errand for the whole message, as
+ * (daemon/identify.h), and how large files are. Eventfds are known at once. All else is looked at in one errand for the whole message, as
  * its owner can make that take for ever: that costs the message and its connection, and nobody else.
  *
  * A look that nobody waits for any more ends some day by itself. Its descriptors stay counted for
