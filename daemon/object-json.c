@@ -131,8 +131,10 @@ struct object *object_from_record(json_t *json, struct fdlist *fds, size_t *used
 	*ret_message = object_description_parse(json, true, fds->n, &description, &parameter);
 	if (!*ret_message)
 		object = take(&description, fds, used, &parameter, ret_message);
-	if (object)
+	if (object) {
 		object->size = MAX(description.size, 0);
+		object_fill_up(object);
+	}
 	if (!object)
 		*ret_parameter = g_strdup(parameter);
 	return object;

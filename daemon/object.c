@@ -223,8 +223,7 @@ static void object_merge(struct object *to, struct object *from)
 	}
 }
 
-/* Has its slots begin with number 0. */
-static void fill_up(struct object *object)
+void object_fill_up(struct object *object)
 {
 	size_t len = object->fds->len;
 
@@ -263,7 +262,7 @@ void object_set_add(struct object_set *set, struct object *object)
 		object_free(object);
 		return;
 	}
-	fill_up(object);
+	object_fill_up(object);
 	g_ptr_array_add(set->objects, object);
 	g_tree_insert(set->by_name, object, object);
 	g_tree_insert(set->by_id, &object->id, object);

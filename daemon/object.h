@@ -22,7 +22,7 @@ struct object {
 	struct object_attributes attributes;
 	GArray *fds;   /* of int; -1: a gap. Owned */
 	size_t held;   /* of them not gaps */
-	size_t first;  /* number of the first of them, until it is in a set: then 0 */
+	size_t first;  /* number of the first of them: 0, but for what a message has just brought */
 	uint64_t size; /* bytes; memory, table, state */
 };
 
@@ -91,6 +91,9 @@ void object_set_remove(struct object_set *set, struct object *object);
 
 /* Closes what it holds, in a worker. */
 void object_free(struct object *object);
+
+/* Has its slots begin with number 0, by gaps. Whatever is in a set has. */
+void object_fill_up(struct object *object);
 
 /* Moves its descriptors to list. */
 void object_take_all(struct object *object, struct fdlist *list);
