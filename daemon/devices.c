@@ -2,13 +2,14 @@
 /* Which session has which PCI device: daemon/devices.h. */
 #include "daemon/devices.h"
 
+#include "daemon/namehash.h"
 #include "daemon/object.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 
 GHashTable *devices_new(void)
 {
-	return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	return g_hash_table_new_full(namehash, g_str_equal, g_free, NULL);
 }
 
 void devices_take(struct server *server, struct session *session, const struct object_set *set)

@@ -18,6 +18,7 @@
 #include "daemon/keep.h"
 #include "daemon/life.h"
 #include "daemon/log.h"
+#include "daemon/namehash.h"
 #include "daemon/record.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
@@ -227,7 +228,7 @@ static void settle_groups(struct server *server, GHashTable *groups, bool again)
 
 static GHashTable *groups_new(void)
 {
-	return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, group_free);
+	return g_hash_table_new_full(namehash, g_str_equal, g_free, group_free);
 }
 
 /* Again */
@@ -320,7 +321,7 @@ static void keep_aside(struct server *server, int fd, const char *fd_name)
 int recovery_run(struct server *server)
 {
 	g_autoptr(GHashTable)
-		journals = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+		journals = g_hash_table_new_full(namehash, g_str_equal, g_free, g_free);
 	g_autofree char *held = NULL;
 	char **names = NULL;
 	int n = sd_listen_fds_with_names(1, &names), listeners = 0;

@@ -12,6 +12,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/kernel.h"
 #include "daemon/log.h"
+#include "daemon/namehash.h"
 #include "daemon/notify.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
@@ -35,7 +36,7 @@ static guint session_hash(gconstpointer key)
 {
 	const struct session *session = key;
 
-	return g_str_hash(session->name) + session->uid;
+	return namehash(session->name) + session->uid;
 }
 
 static gboolean session_equal(gconstpointer a, gconstpointer b)

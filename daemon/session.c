@@ -12,6 +12,7 @@
 #include "daemon/account.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
+#include "daemon/namehash.h"
 #include "daemon/peer.h"
 #include "daemon/unit.h"
 
@@ -41,7 +42,7 @@ static void space_status_free(gpointer data)
 
 GHashTable *session_spaces_new(void)
 {
-	return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, space_status_free);
+	return g_hash_table_new_full(namehash, g_str_equal, g_free, space_status_free);
 }
 
 /* The holder */
