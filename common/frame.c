@@ -142,27 +142,43 @@ int frame_reader_take(struct frame_reader *reader, char **ret_json, size_t *ret_
 	return 1;
 }
 
+/* The end of the string that begins there, or the end of the text. */
+static size_t end_of_string(const char *json, size_t size, size_t at)
+{
+	for (at++; at < size && json[at] != '"'; at++)
+		if (json[at] == '\\')
+			at++;
+	return at;
+}
+
 bool frame_too_deep(const char *json, size_t size)
 {
-	bool in_string = false;
 	int depth = 0;
 
 	for (size_t i = 0; i < size; i++) {
 		char c = json[i];
 
-		if (in_string) {
-			if (c == '\\')
-				i++;
-			else if (c == '"')
-				in_string = false;
-		} else if (c == '"') {
-			in_string = true;
-		} else if (c == '{' || c == '[') {
-			if (++depth > FRAME_MAX_DEPTH)
-				return true;
-		} else if (c == '}' || c == ']') {
+		if (c == '"')
+			i = end_of_string(json, size, i);
+		else if (c == '}' || c == ']')
 			depth--;
-		}
+		else if ((c == '{' || c == '[') && ++depth > FRAME_MAX_DEPTH)
+			return true;
+	}
+	return false;
+}
+
+bool frame_too_many(const char *json, size_t size)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		char c = json[i];
+
+		if (c == '"')
+			i = end_of_string(json, size, i);
+		else if ((c == ',' || c == '{' || c == '[') && ++n > FRAME_MAX_VALUES)
+			return true;
 	}
 	return false;
 }

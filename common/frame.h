@@ -24,6 +24,7 @@
 #define FRAME_MAX_FDS	SCM_MAX_FDS
 #define FRAME_MAX_BYTES (1024 * 1024) /* of a message that the daemon takes, without its NUL */
 #define FRAME_MAX_DEPTH 32	      /* of arrays and objects in one another */
+#define FRAME_MAX_VALUES 8192	      /* in a message: each costs the parser far more than its bytes */
 
 /* Incoming */
 
@@ -59,6 +60,9 @@ int frame_reader_take(struct frame_reader *reader, char **ret_json, size_t *ret_
 
 /* Whether the text nests deeper than FRAME_MAX_DEPTH; to be asked before it is parsed. */
 bool frame_too_deep(const char *json, size_t size);
+
+/* Whether there are more than FRAME_MAX_VALUES in it; likewise. */
+bool frame_too_many(const char *json, size_t size);
 
 /* Outgoing */
 

@@ -40,6 +40,8 @@ char *call_parse(struct call *call, const char *text, size_t size)
 
 	if (frame_too_deep(text, size))
 		return g_strdup_printf("the message nests deeper than %d", FRAME_MAX_DEPTH);
+	if (frame_too_many(text, size))
+		return g_strdup_printf("the message has more than %d values", FRAME_MAX_VALUES);
 	message = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
 	if (!message)
 		return g_strdup_printf("the message is not JSON: %s at byte %d", error.text,

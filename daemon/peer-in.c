@@ -5,14 +5,18 @@
 #include <sys/socket.h>
 
 #include "daemon/account.h"
+#include "daemon/errand.h"
 #include "daemon/log.h"
 #include "daemon/peer-out.h"
 #include "daemon/peer.h"
 #include "daemon/server.h"
 
+#define PARSED_AT_ONCE 32768 /* bytes, some 0.5 ms */
+
 static bool is_idle(const struct peer *peer)
 {
-	return peer->socket >= 0 && !peer->call.method && !peer->writer.bytes && !peer->ending;
+	return peer->socket >= 0 && !peer->call.method && !peer->parsing && !peer->writer.bytes &&
+	       !peer->ending;
 }
 
 /* The connection is of no more use: says why, if it can, and ends it. */
@@ -25,10 +29,70 @@ static void end(struct peer *peer, const char *error, int number, const char *me
 	peer_fail(peer, error, number, "%s", message);
 }
 
+/* Does the call, or tells why the message is none (a sentence, freed here). */
+static void begin_call(struct peer *peer, char *problem)
+{
+	if (problem)
+		end(peer, "ProtocolViolation", 0, problem);
+	else
+		peer->server->call(peer);
+	g_free(problem);
+}
+
+/* A long message, which takes longer to parse than others should wait. */
+struct parsing {
+	struct peer *peer; /* referenced */
+	char *text;
+	size_t size;
+	struct call call; /* its descriptors are in the peer's */
+	char *problem;
+};
+
+static void parse_in_thread(void *data)
+{
+	struct parsing *parsing = data;
+
+	parsing->problem = call_parse(&parsing->call, parsing->text, parsing->size);
+}
+
+static void on_parsed(void *data)
+{
+	struct parsing *parsing = data;
+	struct peer *peer = parsing->peer;
+
+	peer->parsing = false;
+	if (peer->socket >= 0) {
+		parsing->call.fds = peer->call.fds;
+		parsing->call.begun = peer->call.begun;
+		peer->call = parsing->call;
+		begin_call(peer, parsing->problem);
+	} else {
+		call_clear(&parsing->call);
+		g_free(parsing->problem);
+	}
+	free(parsing->text);
+	g_free(parsing);
+	peer_unref(peer);
+}
+
+static void parse(struct peer *peer, char *text, size_t size)
+{
+	struct parsing *parsing;
+
+	if (size <= PARSED_AT_ONCE) {
+		begin_call(peer, call_parse(&peer->call, text, size));
+		free(text);
+		return;
+	}
+	parsing = g_new(struct parsing, 1);
+	*parsing = (struct parsing){.peer = peer_ref(peer), .text = text, .size = size};
+	peer->parsing = true;
+	errand_run(peer->account, parse_in_thread, on_parsed, parsing);
+}
+
 /* Takes the next message, if a whole one is there, and does its call. */
 static bool begin_next_call(struct peer *peer)
 {
-	g_autofree char *problem = NULL;
 	char *text;
 	size_t size;
 
@@ -37,12 +101,7 @@ static bool begin_next_call(struct peer *peer)
 		return false;
 	peer_count_unfinished(peer);
 	peer->call.begun = g_get_monotonic_time();
-	problem = call_parse(&peer->call, text, size);
-	free(text);
-	if (problem)
-		end(peer, "ProtocolViolation", 0, problem);
-	else
-		peer->server->call(peer);
+	parse(peer, text, size);
 	return true;
 }
 

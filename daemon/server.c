@@ -424,7 +424,7 @@ void server_stop(struct server *server)
 		struct peer *peer = item->data;
 
 		/* A call under way is answered first. */
-		if ((peer->call.method && !peer->monitoring) || peer->writer.bytes)
+		if ((peer->call.method && !peer->monitoring) || peer->parsing || peer->writer.bytes)
 			peer->ending = true;
 		else
 			peer_close(peer);

@@ -123,6 +123,36 @@ class Wire(DaemonTest):
             with self.refused(SERVICE + "InterfaceNotFound"):
                 client.call(SERVICE + "GetInterfaceDescription", {"interface": name})
 
+    def test_a_message_may_have_8192_values_and_no_more(self):
+        with Client(self.daemon) as client:
+            for n in (100, 8190):
+                with self.refused(SERVICE + "InvalidParameter"):
+                    client.call(SERVICE + "GetInfo", {"x": [0] * (n - 4)})
+        for values in ([0] * 8192, [[]] * 4100, [{}] * 300000, {str(i): 0 for i in range(50000)}):
+            self.cut(encode(SERVICE + "GetInfo", {"x": values}).replace(b" ", b""))
+
+    def test_a_long_message_keeps_its_place_and_its_descriptors(self):
+        """It is parsed beside the others' calls, and its connection's next call is after it."""
+        fds = eventfds(2)
+        message = {"objects": [describe("eventfd", "f", 2, count=2)]}
+        with Client(self.daemon) as client:
+            client.attach("other")
+            client.send_raw(encode(SESSION + "Store", message)[:-1].ljust(300000) + b"\0", fds)
+            client.send_raw(encode(SESSION + "Fetch", {"cursor": 0}) + INFO[:-1].ljust(200000) + b"\0")
+            self.assertEqual(client.receive()[0], {})
+            self.assertSameFiles(client.receive()[1], fds)
+            self.assertEqual(client.receive()[0]["product"], "vfio-cprd")
+            client.call("Release")
+
+    def test_a_client_that_goes_while_its_long_message_is_parsed_leaves_nothing(self):
+        message = {"objects": [describe("eventfd", "f", 2, count=250)]}
+        for _ in range(20):
+            with Client(self.daemon) as client:
+                client.send_raw(
+                    encode(SESSION + "Store", message)[:-1].ljust(MAX_BYTES) + b"\0", eventfds(250)
+                )
+            close_all_but(self.fds)
+
     def test_a_message_may_have_1_mib_and_no_more(self):
         with Client(self.daemon) as client:
             for size in (MAX_BYTES - 1, MAX_BYTES):

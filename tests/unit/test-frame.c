@@ -416,6 +416,23 @@ START_TEST(depth_is_counted_outside_of_strings)
 }
 END_TEST
 
+START_TEST(values_are_counted_outside_of_strings)
+{
+	g_autoptr(GString) text = g_string_new("[\"");
+
+	for (int i = 0; i < FRAME_MAX_VALUES; i++)
+		g_string_append(text, ",[{\\\"");
+	g_string_append_c(text, '"');
+	ck_assert(!frame_too_many(text->str, text->len));
+	for (int i = 1; i < FRAME_MAX_VALUES; i++)
+		g_string_append(text, ",0");
+	ck_assert(!frame_too_many(text->str, text->len));
+	g_string_append(text, ",0");
+	ck_assert(frame_too_many(text->str, text->len));
+	ck_assert(!frame_too_many("\"\\", 2));
+}
+END_TEST
+
 START_TEST(what_is_written_arrives_with_its_descriptors_in_order)
 {
 	int list[FRAME_MAX_FDS];
@@ -519,6 +536,7 @@ SUITE("frame", setup, teardown)
 	tcase_add_test(tests, a_reader_has_its_own_limit);
 	tcase_add_test(tests, a_full_buffer_of_short_messages_is_not_too_long);
 	tcase_add_test(tests, depth_is_counted_outside_of_strings);
+	tcase_add_test(tests, values_are_counted_outside_of_strings);
 	tcase_add_test(tests, what_is_written_arrives_with_its_descriptors_in_order);
 	tcase_add_test(tests, a_full_socket_is_gone_on_with_and_descriptors_are_sent_once);
 	tcase_add_test(tests, writing_to_a_closed_end_is_epipe_and_no_signal);
