@@ -8,9 +8,12 @@
 /* Limits for each user but root. */
 #define SESSIONS_PER_UID    64
 #define CONNECTIONS_PER_UID 256
+#define MONITORS_PER_UID    32 /* each makes every event of its user dearer */
 #define DESCRIPTORS_PER_UID OBJECT_MAX_FDS
 #define GAPS_PER_UID	    (4 * OBJECT_MAX_FDS) /* of four bytes each */
 #define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
+
+#define ROOT_SHARE 16 /* of the descriptors that can be held, one of so many is root's alone */
 
 /* Users who hold sessions may have a few connections when strangers have all that there are. */
 #define HOLDER_CONNECTIONS 4 /* besides one for each session */
@@ -125,6 +128,14 @@ char *account_refuse_session(const struct account *account)
 			       account->uid, account->sessions);
 }
 
+char *account_refuse_monitor(const struct account *account)
+{
+	if (account->uid == 0 || account->monitors < MONITORS_PER_UID)
+		return NULL;
+	return g_strdup_printf("uid %u has %u monitors, as many as it may: end one", account->uid,
+			       account->monitors);
+}
+
 char *account_refuse_message(const struct account *account)
 {
 	if (account->uid == 0 || account->closing < CONNECTIONS_PER_UID)
@@ -146,11 +157,14 @@ char *account_refuse_descriptors(const struct account *account, size_t limit)
 			"uid %u has %zu gaps in its runs of descriptors and may have %d: number them "
 			"one after another",
 			account->uid, account->gaps, GAPS_PER_UID);
+	if (account->uid != 0)
+		limit -= limit / ROOT_SHARE;
 	if (all_descriptors > limit)
 		return g_strdup_printf(
-			"the daemon holds %zu descriptors and can hold %zu: raise its "
+			"the daemon holds %zu descriptors and can hold %zu%s: raise its "
 			"LimitNOFILE, or release a session",
-			all_descriptors, limit);
+			all_descriptors, limit,
+			account->uid != 0 ? " for users other than root" : "");
 	return NULL;
 }
 

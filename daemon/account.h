@@ -14,7 +14,7 @@
 struct account {
 	uid_t uid;
 	unsigned int references;
-	unsigned int sessions, connections;
+	unsigned int sessions, connections, monitors;
 	unsigned int closing; /* messages whose unwanted descriptors are not closed yet */
 	unsigned int errands; /* threads at work in its name: daemon/errand.h */
 	GQueue errands_waiting;
@@ -62,10 +62,12 @@ void account_count_unread(struct account *account, ssize_t change);
 bool account_may_fly(const struct account *account, size_t n, enum flight purpose);
 
 /*
- * Why the user may have no more sessions, send no more messages, or has too many descriptors (all
- * may have `limit`) or bytes; a sentence to g_free(), or NULL.
+ * Why the user may have no more sessions or monitors, send no more messages, or has too many
+ * descriptors (all may have `limit`, and all but root a little less) or bytes; a sentence to g_free(),
+ * or NULL.
  */
 char *account_refuse_session(const struct account *account);
+char *account_refuse_monitor(const struct account *account);
 char *account_refuse_message(const struct account *account);
 char *account_refuse_descriptors(const struct account *account, size_t limit);
 char *account_refuse_bytes(const struct account *account);

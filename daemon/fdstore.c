@@ -46,6 +46,11 @@ bool fdstore_outlives_stop(void)
 	return fdstore_exists() && store.is_told;
 }
 
+unsigned int fdstore_part(unsigned int parts)
+{
+	return store.max / parts;
+}
+
 /* Whether so many more bytes of names can be handed to the next daemon. */
 static bool names_fit(size_t bytes)
 {

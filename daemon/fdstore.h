@@ -32,6 +32,9 @@ bool fdstore_has_room(unsigned int n);
 /* Whether one may have that name, longer than it must be, at nobody else's expense. */
 bool fdstore_may_be_called(const char *name);
 
+/* One part of so many of all it takes. */
+unsigned int fdstore_part(unsigned int parts);
+
 /* Why there is no room for n more, and what to do; a sentence to g_free(). NULL: there is. */
 char *fdstore_refusal(unsigned int n);
 

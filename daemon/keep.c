@@ -13,11 +13,14 @@
 #include "daemon/worker.h"
 
 #define SPARE_ENTRIES 8	   /* of the store: journals written anew need room beside the old ones */
+#define ROOT_SHARE    16   /* one of so many entries is root's alone */
 #define DEAD_RECORDS  1024 /* more than the live ones, and a journal is written anew */
 
-char *keep_refusal(void)
+char *keep_refusal(uid_t uid)
 {
-	return fdstore_exists() ? fdstore_refusal(JOURNAL_ENTRIES + SPARE_ENTRIES) : NULL;
+	unsigned int reserve = uid == 0 ? 0 : fdstore_part(ROOT_SHARE);
+
+	return fdstore_exists() ? fdstore_refusal(JOURNAL_ENTRIES + SPARE_ENTRIES + reserve) : NULL;
 }
 
 /* One swap in the fd store: a journal in, another out, and then descriptors closed. */

@@ -8,14 +8,18 @@
 #define DAEMON_KEEP_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "daemon/object.h"
 
 struct journal;
 struct session;
 
-/* Why the store has no room for one more session, to g_free(); NULL: it has, or there is no store. */
-char *keep_refusal(void);
+/*
+ * Why the store has no room for one more session of that user's making, to g_free(); NULL: it has, or
+ * there is no store. Root may use a part of it that no other users can take, however many they are.
+ */
+char *keep_refusal(uid_t uid);
 
 /* A new session: it is busy until its journal is stored, or session->kept tells why it is not. */
 void keep_begin(struct session *session);

@@ -92,7 +92,7 @@ static void finish_create(struct peer *peer)
 static void create(struct peer *peer, const char *name, uid_t uid)
 {
 	g_autofree char *quota = refuse_session(uid);
-	g_autofree char *room = keep_refusal();
+	g_autofree char *room = keep_refusal(peer->uid);
 	struct session *session;
 
 	if (quota || room) {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The methods of an onlooker: list, show, mappings, monitor, status. None consumes or changes. */
+#include <errno.h>
 #include <inttypes.h>
 #include <unistd.h>
 
 #include "common/version.h"
+#include "daemon/account.h"
 #include "daemon/life.h"
 #include "daemon/methods.h"
 #include "daemon/monitor.h"
@@ -132,6 +134,7 @@ void method_mappings(struct peer *peer)
 
 void method_monitor(struct peer *peer)
 {
+	g_autofree char *quota = NULL;
 	const char *name = NULL;
 	json_t *owner = NULL;
 	uid_t uid = peer->uid;
@@ -144,6 +147,11 @@ void method_monitor(struct peer *peer)
 	}
 	if (!method_owner(peer, owner, &uid))
 		return;
+	quota = account_refuse_monitor(peer->account);
+	if (quota) {
+		peer_fail(peer, "QuotaExceeded", EDQUOT, "%s", quota);
+		return;
+	}
 	if (name && !*name) {
 		peer_invalid(peer, "name", "no session has an empty name: leave it out for all");
 		return;

@@ -388,12 +388,14 @@ static void stop_if_quiet(struct server *server)
 void server_add_monitor(struct server *server, struct peer *peer)
 {
 	g_hash_table_add(server->monitors, peer);
+	peer->account->monitors++;
 }
 
 void server_remove_peer(struct server *server, struct peer *peer)
 {
 	g_hash_table_remove(server->peers, peer);
-	g_hash_table_remove(server->monitors, peer);
+	if (g_hash_table_remove(server->monitors, peer))
+		peer->account->monitors--;
 	stop_if_quiet(server);
 }
 
