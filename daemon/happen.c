@@ -116,8 +116,7 @@ static char *tell_claimed(const struct session *session, const struct happening_
 
 static char *tell_releasing(const struct session *session, const struct happening_detail *detail)
 {
-	return g_strdup_printf("session %s is being released by process %d (uid %u)", session->name,
-			       (int)detail->pid, detail->uid);
+	return g_strdup_printf("session %s is being released by %s", session->name, detail->by);
 }
 
 static char *tell_released(const struct session *session, const struct happening_detail *detail)

@@ -21,14 +21,14 @@ enum happening {
 	HAPPENED_CLAIMED,
 	HAPPENED_ACTIVE,    /* died */
 	HAPPENED_CHANGED,   /* what it holds */
-	HAPPENED_RELEASING, /* pid, uid */
+	HAPPENED_RELEASING, /* by */
 	HAPPENED_RELEASED,
 };
 
 /* What the session itself does not tell; who does not say it leaves it 0. */
 struct happening_detail {
-	pid_t pid;	     /* that did it or, of an orphan, held it (0: not known) */
-	uid_t uid;	     /* of that process */
+	const char *by;	     /* who did it, as peer_describe() has it */
+	pid_t pid;	     /* that held the orphan (0: not known) */
 	unsigned int spaces; /* that were settled */
 	gint64 usec;	     /* and how long that took */
 	gint64 died;	     /* the death that it is back from, as in session->died */

@@ -16,6 +16,7 @@
 
 #include "common/uapi.h"
 #include "daemon/eventfdcheck.h"
+#include "daemon/process.h"
 
 #define STACK_BYTES \
 	(1024 * 1024) /* of a thread: 8 MiB each count where memory is not overcommitted */
@@ -159,6 +160,7 @@ const struct kernel_ops kernel_real = {
 	.group_status = group_status,
 	.same_file = same_file,
 	.peer_pidfd = peer_pidfd,
+	.same_process = process_same,
 	.accept = accept_socket,
 	.close = close_fd,
 	.start_thread = start_thread,

@@ -36,6 +36,11 @@ struct kernel_ops {
 	int (*same_file)(int a, int b);
 	/* A pidfd of the process at the other end of a unix socket; pid as in SO_PEERCRED. */
 	int (*peer_pidfd)(int socket, pid_t pid);
+	/*
+	 * Whether two pidfds are of one process, and it lives: 1, 0, or -errno if that cannot be told,
+	 * as of processes in other PID namespaces before Linux 6.9.
+	 */
+	int (*same_process)(int a, int b);
 	int (*accept)(int socket);
 	/* May block for seconds: the last close of a device resets it. */
 	int (*close)(int fd);

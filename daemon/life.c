@@ -5,7 +5,7 @@
  */
 #include "daemon/life.h"
 
-#include <poll.h>
+#include <errno.h>
 
 #include "common/fd.h"
 #include "daemon/happen.h"
@@ -14,6 +14,7 @@
 #include "daemon/oldorphan.h"
 #include "daemon/orphan.h"
 #include "daemon/peer.h"
+#include "daemon/process.h"
 #include "daemon/record.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
@@ -49,13 +50,6 @@ void session_release(struct session *session)
 }
 
 /* The holder */
-
-static bool is_running(const struct holder *holder)
-{
-	struct pollfd death = {.fd = holder->pidfd, .events = POLLIN};
-
-	return holder->pidfd >= 0 && poll(&death, 1, 0) == 0;
-}
 
 /*
  * The death since which the VM has no VMM. If a successor dies before its Commit, that is still the
@@ -131,9 +125,9 @@ void session_resume(struct session *session, struct peer *peer)
 
 bool session_holder_lives(struct session *session)
 {
-	if (session->holder.pid == 0)
+	if (!session_is_held(session))
 		return false;
-	if (is_running(&session->holder))
+	if (process_lives(session->holder.pidfd))
 		return true;
 	holder_died(session);
 	return false;
@@ -152,6 +146,17 @@ struct session *session_new(struct server *server, const char *name, uid_t uid, 
 	return session;
 }
 
+/* The number that the last daemon wrote down may be of another PID namespace than this one's. */
+static struct holder recover_holder(struct holder *found)
+{
+	pid_t now = found->pidfd >= 0 ? process_number(found->pidfd) : -ENOENT;
+
+	return (struct holder){
+		.pidfd = fd_take(&found->pidfd),
+		.pid = now >= 0 ? now : found->pid,
+	};
+}
+
 struct session *session_recover(struct server *server, struct replay *replay,
 				struct journal *journal)
 {
@@ -162,20 +167,19 @@ struct session *session_recover(struct server *server, struct replay *replay,
 		session->lineage = replay->lineage;
 	session->since = replay->since;
 	session->died = replay->died;
-	session->holder.pid = replay->holder.pid;
-	session->holder.pidfd = fd_take(&replay->holder.pidfd);
+	session->holder = recover_holder(&replay->holder);
 	session->unit = g_steal_pointer(&replay->unit);
 	session->journal = journal;
 	g_hash_table_unref(session->spaces);
 	session->spaces = g_steal_pointer(&replay->spaces);
 	object_set_move(&session->objects, &replay->objects);
 	server_add_session(server, session);
-	if (session->died == 0 && !is_running(&session->holder))
+	if (session->died == 0 && !process_lives(session->holder.pidfd))
 		session->died = SESSION_DIED_UNSEEN;
 	session->unit_due =
 		!session->unit; /* it is in the journal, unless an older daemon wrote it */
 	session_note_unit(session);
-	if (session->holder.pidfd >= 0)
+	if (session_is_held(session))
 		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
 	else if (session->state != SESSION_ORPHANED)
 		holder_died(session); /* the last daemon did not finish the work after the death */

@@ -6,9 +6,11 @@
 #include "daemon/account.h"
 #include "daemon/happen.h"
 #include "daemon/keep.h"
+#include "daemon/kernel.h"
 #include "daemon/life.h"
 #include "daemon/methods.h"
 #include "daemon/peer.h"
+#include "daemon/process.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 
@@ -23,7 +25,9 @@ static void answer_attach(struct peer *peer, const char *start)
 /* The holder lives. That process may come back on a new connection, and nobody else. */
 static void attach_to_held(struct peer *peer, struct session *session)
 {
-	if (session->holder.pid != peer->pid || (session->peer && !peer_hung_up(session->peer))) {
+	bool is_holder = kernel->same_process(session->holder.pidfd, peer->pidfd) == 1;
+
+	if (!is_holder || (session->peer && !peer_hung_up(session->peer))) {
 		g_autofree char *unit = NULL;
 
 		session_note_unit(session);
@@ -131,6 +135,14 @@ static bool can_hold(struct peer *peer, const char *name)
 			  name);
 		return false;
 	}
+	/* A child may have the connection of a dead process. It would hold nothing. */
+	if (!process_lives(peer->pidfd)) {
+		peer_fail(peer, "Refused", ESRCH,
+			  "session %s would have a holder that has ended: the process that made "
+			  "this connection. Use a connection of your own",
+			  name);
+		return false;
+	}
 	return true;
 }
 
@@ -229,8 +241,10 @@ void method_release(struct peer *peer)
 	if (!session->busy && !peer_may_go(peer, method_release))
 		return;
 	if (!session->busy) {
+		g_autofree char *who = peer_describe(peer);
+
 		session_happened(session, HAPPENED_RELEASING,
-				 &(struct happening_detail){.pid = peer->pid, .uid = peer->uid});
+				 &(struct happening_detail){.by = who});
 		session_release(session);
 	}
 	/* It may be busy with something else: with its orphan work, or its journal. */

@@ -14,7 +14,7 @@ static json_t *event_to_json(const struct session *session, const char *name)
 				  "uid", (json_int_t)session->uid, "state",
 				  session_state_name(session_visible_state(session)));
 
-	if (session->holder.pid > 0)
+	if (session_is_held(session))
 		json_object_set_new(event, "pid", json_integer(session->holder.pid));
 	return event;
 }

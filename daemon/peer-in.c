@@ -22,8 +22,9 @@ static bool is_idle(const struct peer *peer)
 /* The connection is of no more use: says why, if it can, and ends it. */
 static void end(struct peer *peer, const char *error, int number, const char *message)
 {
-	log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
-		    "process %d (uid %u): %s: connection closed", (int)peer->pid, peer->uid,
+	g_autofree char *who = peer_describe(peer);
+
+	log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL, "%s: %s: connection closed", who,
 		    message);
 	peer->ending = true;
 	peer_fail(peer, error, number, "%s", message);

@@ -33,10 +33,11 @@ static void read_on(struct peer *peer)
 /* If it is ending, it has been told why, and so has the log. */
 static void cut_off(struct peer *peer)
 {
+	g_autofree char *who = peer_describe(peer);
+
 	if (!peer->ending)
 		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
-			    "process %d (uid %u) leaves its answer unread: cut off", (int)peer->pid,
-			    peer->uid);
+			    "%s leaves its answer unread: cut off", who);
 	peer_close(peer);
 }
 
@@ -217,9 +218,12 @@ void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_
 	peer_ref(peer);
 	answer(peer, NULL, parameters, fds, n_fds);
 	/* After the answer, which a VM may wait for. Calls that are refused: refusal.c. */
-	if (method && log_is_debugging())
-		log_debug(NULL, "process %d (uid %u): %s done in %" PRId64 " us", (int)peer->pid,
-			  peer->uid, method, g_get_monotonic_time() - begun);
+	if (method && log_is_debugging()) {
+		g_autofree char *who = peer_describe(peer);
+
+		log_debug(NULL, "%s: %s done in %" PRId64 " us", who, method,
+			  g_get_monotonic_time() - begun);
+	}
 	peer_unref(peer);
 }
 
@@ -254,9 +258,10 @@ void peer_stream(struct peer *peer, json_t *parameters)
 	peer->events_bytes += strlen(text);
 	g_queue_push_tail(&peer->events, text);
 	if (peer->events_bytes > EVENTS_MAX_BYTES) {
+		g_autofree char *who = peer_describe(peer);
+
 		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
-			    "process %d (uid %u) does not read its events: cut off", (int)peer->pid,
-			    peer->uid);
+			    "%s does not read its events: cut off", who);
 		peer->ending = true;
 		event_active(peer->writable, EV_TIMEOUT, 0);
 		return;

@@ -105,6 +105,13 @@ bool peer_hung_up(const struct peer *peer)
 	return peer->socket < 0 || poll(&hangup, 1, 0) > 0;
 }
 
+char *peer_describe(const struct peer *peer)
+{
+	if (peer->pid == 0)
+		return g_strdup_printf("a process of another PID namespace (uid %u)", peer->uid);
+	return g_strdup_printf("process %d (uid %u)", (int)peer->pid, peer->uid);
+}
+
 bool peer_may_see(const struct peer *peer, uid_t uid)
 {
 	return peer->uid == 0 || peer->uid == uid;

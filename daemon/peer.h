@@ -29,7 +29,7 @@ struct peer {
 	int socket; /* -1: closed */
 	uid_t uid;
 	struct account *account; /* of that user */
-	pid_t pid;
+	pid_t pid;		 /* 0: it is in a PID namespace that the daemon does not see */
 	int pidfd;		 /* of the process that connected; -1: the session has it */
 	struct session *session; /* attached over this connection, or NULL */
 	struct call call;
@@ -77,6 +77,9 @@ void peer_close(struct peer *peer);
 
 /* Whether the other end has hung up, noticed or not. */
 bool peer_hung_up(const struct peer *peer);
+
+/* "process 12 (uid 34)", or that it has no number; to g_free(). */
+char *peer_describe(const struct peer *peer);
 
 /* Whether it may see and end what uid owns. Nobody else decides that. */
 bool peer_may_see(const struct peer *peer, uid_t uid);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
@@ -190,16 +191,16 @@ static char *replay_open(struct journal *journal, struct replay *replay, const j
 
 static char *replay_state(struct replay *replay, const json_t *record, struct fdlist *fds)
 {
-	int state = 0, pid = 0, vaddr;
-	json_int_t since = 0, died = 0;
+	int state = 0, vaddr;
+	json_int_t since = 0, died = 0, pid = 0;
 	const char *name, *warning, *unit = NULL;
 	json_t *spaces, *space;
 	size_t i;
 
-	if (json_unpack((json_t *)record, "{s:i, s:I, s?I, s:i, s?s, s:o}", "state", &state,
+	if (json_unpack((json_t *)record, "{s:i, s:I, s?I, s:I, s?s, s:o}", "state", &state,
 			"since", &since, "died", &died, "pid", &pid, "unit", &unit, "spaces",
 			&spaces) < 0 ||
-	    state < SESSION_ACTIVE || state > SESSION_RELEASING)
+	    state < SESSION_ACTIVE || state > SESSION_RELEASING || pid < 0 || pid > INT_MAX)
 		return g_strdup("a record of its state is broken");
 	fd_close(&replay->holder.pidfd);
 	replay->state = state;

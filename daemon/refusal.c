@@ -40,8 +40,11 @@ static char *own_error(const struct peer *peer, const char *error)
 /* What a peer has written is cut: it may be a megabyte. */
 static void log_refusal(const struct peer *peer, const char *error, const char *message)
 {
-	log_debug(NULL, "process %d (uid %u) was refused %.100s: %s: %.400s", (int)peer->pid,
-		  peer->uid, method_of(peer), error, message);
+	g_autofree char *who = log_is_debugging() ? peer_describe(peer) : NULL;
+
+	if (who)
+		log_debug(NULL, "%s was refused %.100s: %s: %.400s", who, method_of(peer), error,
+			  message);
 }
 
 /*
@@ -108,17 +111,16 @@ static void warn_of_attempt(const struct peer *peer, uid_t owner)
 {
 	const char *name = json_string_value(json_object_get(peer->call.parameters, "name"));
 	int pidfd = peer->session ? peer->session->holder.pidfd : peer->pidfd;
-	g_autofree char *unit = NULL;
+	g_autofree char *unit = NULL, *who = peer_describe(peer);
 
 	if (!log_may(peer->uid))
 		return;
 	unit = unit_of(peer->pid, pidfd);
 	if (!name || !session_name_is_valid(name))
 		name = NULL;
-	log_warning(NULL,
-		    "process %d (uid %u)%s%s was refused %s%s%s of uid %u: it is another user's",
-		    (int)peer->pid, peer->uid, unit ? " of " : "", unit ? unit : "",
-		    method_of(peer), name ? " of session " : "", name ? name : "", owner);
+	log_warning(NULL, "%s%s%s was refused %s%s%s of uid %u: it is another user's", who,
+		    unit ? " of " : "", unit ? unit : "", method_of(peer),
+		    name ? " of session " : "", name ? name : "", owner);
 }
 
 void peer_forbid(struct peer *peer, uid_t owner)

@@ -132,7 +132,7 @@ json_t *session_to_json(struct session *session)
 			json_array_append_new(objects, json_pack("{s:s, s:I}", "kind",
 								 object_kind_name(kind), "count",
 								 (json_int_t)counts[kind]));
-	if (session->holder.pid > 0)
+	if (session_is_held(session))
 		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit",
 				   session->unit);
 	return json_pack("{s:s, s:I, s:s, s:o, s:s?, s:o, s:o, s:I, s:I, s:I, s:o}", "name",

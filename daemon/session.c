@@ -20,7 +20,12 @@ enum session_state session_visible_state(const struct session *session)
 {
 	bool held = session->state == SESSION_ACTIVE || session->state == SESSION_RESTORING;
 
-	return held && session->holder.pid == 0 ? SESSION_ORPHANED : session->state;
+	return held && !session_is_held(session) ? SESSION_ORPHANED : session->state;
+}
+
+bool session_is_held(const struct session *session)
+{
+	return session->holder.pidfd >= 0;
 }
 
 void session_set_state(struct session *session, enum session_state state)

@@ -27,8 +27,8 @@ struct server;
 
 /* The process that holds the session, known by its pidfd: a number could be another's by now. */
 struct holder {
-	pid_t pid; /* 0: none */
-	int pidfd;
+	int pidfd; /* -1: nobody holds it */
+	pid_t pid; /* to be told, no more: 0 if it has none here */
 	struct event *death;
 };
 
@@ -69,6 +69,9 @@ struct space_status {
  * session->state is how far the daemon is with it.
  */
 enum session_state session_visible_state(const struct session *session);
+
+/* Whether it has a holder, dead or alive. The holder's number tells nothing about that. */
+bool session_is_held(const struct session *session);
 
 GHashTable *session_spaces_new(void);
 void session_set_state(struct session *session, enum session_state state);

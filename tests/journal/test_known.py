@@ -9,6 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from client import Client, VarlinkError
 from fds import describe, eventfd, eventfds, track
 from holder import unit
 from journaltest import JournalTest, copy_of, planted
@@ -74,10 +75,26 @@ class Known(JournalTest):
         self.daemon.kill()
         planted(
             self.daemon,
-            *copy_of(objects=objects, fds=fds, state=0, pid=vm.pid, holder=[pidfd], **state),
+            *copy_of(objects=objects, fds=fds, holder=[pidfd],
+                     **{"state": 0, "pid": vm.pid, **state}),
         )
         self.daemon.start()
         self.daemon.wait_ready()
+
+    def test_a_holder_is_known_by_its_pidfd_whatever_number_was_written_down(self):
+        for number in (0, 1, os.getpid(), 2**31 - 1):
+            with self.subTest(number=number):
+                vm = self.vm()
+                self.held_by(vm, [("eventfd", "e")], pid=number)
+                shown = self.sessions()["vm"]
+                self.assertEqual((shown["state"], shown["holder"]["pid"]), ("active", vm.pid))
+                with Client(self.daemon) as other, self.assertRaises(VarlinkError) as refused:
+                    other.attach("vm")
+                self.assertEqual(refused.exception.short, "Busy")
+                self.resume(vm, "vm", 1)
+                vm.kill()
+                self.assertTrue(eventually(lambda: self.sessions()["vm"]["state"] == "orphaned"))
+                self.release("vm")
 
     def logged(self, pattern):
         text = eventually(lambda: re.search(f"^vfio-cprd: {pattern}", self.daemon.log(), re.M))

@@ -63,6 +63,17 @@ class Unreadable(JournalTest):
     def test_a_journal_with_a_record_that_is_unknown(self):
         self.plant(self.journal(self.opening(), {"op": "dance"}))
 
+    def test_a_journal_of_a_user_that_there_cannot_be(self):
+        for uid in (-1, 2**32 - 1, 2**32, 2**32 + 1000, 2**63 - 1):
+            with self.subTest(uid=uid):
+                self.plant(self.journal(self.opening(uid=uid)))
+
+    def test_a_journal_of_a_process_that_there_cannot_be(self):
+        for pid in (-1, 2**31, 2**32, 2**32 + 1, 2**63 - 1):
+            with self.subTest(pid=pid):
+                state = {"op": "state", "state": 2, "since": 1, "pid": pid, "spaces": []}
+                self.plant(self.journal(self.opening(), state))
+
     def test_a_journal_that_is_no_json(self):
         self.plant(self.journal(b"\xff\x00garbage"))
 

@@ -4,6 +4,7 @@
 import array
 import fcntl
 import json
+import os
 import select
 import socket
 import struct
@@ -54,8 +55,19 @@ class Client:
         except OSError:
             self.socket.close()
             raise
+        self.begin()
+
+    def begin(self):
         self.buffer = b""
         self.received = []  # (where in the buffer their message begins, descriptors)
+
+    @classmethod
+    def over(cls, fd):
+        """Over a copy of another process's connection."""
+        client = cls.__new__(cls)
+        client.socket = socket.socket(fileno=os.dup(fd))
+        client.begin()
+        return client
 
     def __enter__(self):
         return self

@@ -39,6 +39,9 @@ class Holder(Process):
             os._exit(0)
         return child, []
 
+    def do_give(self, _fds, connection):
+        return True, [os.dup(self.clients[connection].socket.fileno())]
+
     def do_call(self, fds, connection, method, parameters):
         return self.clients[connection].call(method, parameters, fds)
 
@@ -113,6 +116,12 @@ class Holder(Process):
     def fork(self):
         """Pid of a child that keeps what the process has open."""
         return self.do("fork")[0]
+
+    def leave(self):
+        """Dies, and leaves its first connection to the test."""
+        fd = self.do("give", 0)[1][0]
+        self.kill()
+        return Client.over(fd)
 
     def kill(self):
         super().kill()

@@ -296,6 +296,49 @@ class Session(DaemonTest):
             client.call("Release", {"name": "other"})
         self.assertIdle()
 
+    def holder_with_number(self, number):
+        """A new process with the number of one that has died; None where none can be asked for."""
+        for _ in range(1000):
+            try:
+                with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+                    last.write(str(number - 1))
+            except OSError:
+                return None
+            holder = self.holder()
+            if holder.pid == number:
+                return holder
+            holder.kill()
+        return None
+
+    def left_by(self, process):
+        """The connection of a process that has died."""
+        process.call("Status")
+        left = process.leave()
+        self.addCleanup(left.close)
+        return left
+
+    def test_a_dead_process_gets_nothing_over_a_connection_that_it_left(self):
+        left = self.left_by(self.holder())
+        self.orphan("orphan")
+        for name in ("new", "orphan"):
+            with self.refused("Refused", "has ended"):
+                left.attach(name)
+        self.assertEqual(self.state("orphan"), "orphaned")
+        self.assertIsNone(self.state("new"))
+
+    def test_a_process_with_the_number_of_a_dead_one_does_not_share_its_session(self):
+        dead = self.holder()
+        left = self.left_by(dead)
+        holder = self.holder_with_number(dead.pid)
+        if not holder:
+            self.skipTest("nobody can ask for a process's number here")
+        holder.attach("vm")
+        holder.store([describe("eventfd", "e", 1)], [eventfd()])
+        holder.do("close", 0)  # it lives, and its session has no connection
+        with self.refused("Refused", "has ended"):
+            left.attach("vm")
+        self.assertEqual(holder.do("attach", holder.connect(), "vm")[0], {"start": "resumed", "objects": 1})
+
     def test_only_the_holders_connection_can_change_a_session(self):
         client, other = self.client(), self.client()
         client.attach("vm")
