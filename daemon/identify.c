@@ -152,6 +152,9 @@ static const char *describe(const struct appearance *what)
 		return "a directory";
 	if (S_ISFIFO(what->st.stx_mode))
 		return "a pipe";
+	if (!what->link[0])
+		return "of a kind that cannot be told, since /proc is not mounted where vfio-cprd "
+		       "runs, or hides /proc/self/fd: mount it there";
 	return "of a kind that the daemon does not know";
 }
 

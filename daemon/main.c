@@ -31,6 +31,7 @@
 #include "daemon/notify.h"
 #include "daemon/recovery.h"
 #include "daemon/server.h"
+#include "daemon/surroundings.h"
 #include "daemon/worker.h"
 
 #define BACKLOG 1024
@@ -336,6 +337,7 @@ int main(int argc, char **argv)
 	/* Before there are peers. What fails is told with each refusal, or done in another way. */
 	fdinfo_begin();
 	eventfdcheck_begin();
+	surroundings_look();
 	fdstore_init(MAX(options.fdstore_max, 0));
 	base = begin();
 	if (!base)

@@ -2,12 +2,16 @@
 /* Finding the method of a call, and org.varlink.service. */
 #include "daemon/methods.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <string.h>
 
 #include "common/interfaces.h"
 #include "common/version.h"
 #include "daemon/peer.h"
+#include "daemon/surroundings.h"
+
+#define SESSION_INTERFACE "io.vfiocpr.Session."
 
 static const struct method {
 	const char *name;
@@ -36,6 +40,21 @@ static const struct {
 	{"io.vfiocpr.Session", interface_io_vfiocpr_session},
 };
 
+/* Sessions are told apart by their owners. One whom the daemon cannot tell from others has none. */
+static bool refuse_stranger(struct peer *peer)
+{
+	if (!g_str_has_prefix(peer->call.method, SESSION_INTERFACE) ||
+	    !surroundings_blur(peer->uid))
+		return false;
+	peer_fail(
+		peer, "Refused", EPERM,
+		"uid %u is every user that the daemon's user namespace does not know, and what is "
+		"whose cannot be told: run vfio-cprd in the user namespace of the host, not under "
+		"PrivateUsers= nor in a container with user ids of its own",
+		peer->uid);
+	return true;
+}
+
 void methods_dispatch(struct peer *peer)
 {
 	const char *name = peer->call.method, *dot = strrchr(name, '.');
@@ -43,6 +62,8 @@ void methods_dispatch(struct peer *peer)
 	for (size_t i = 0; i < G_N_ELEMENTS(methods); i++) {
 		if (strcmp(methods[i].name, name) != 0)
 			continue;
+		if (refuse_stranger(peer))
+			return;
 		if (peer->call.fds.n > 0 && !methods[i].takes_fds)
 			peer_invalid(peer, "fileDescriptors", "this method takes no descriptors");
 		else
