@@ -5,7 +5,6 @@
  * A request's way: server.c accepts, peer.c frames, call.c parses, methods*.c check and act on a
  * session (session.c), its life (life.c) and its objects (object.c), kernel.c makes the calls.
  */
-#include <errno.h>
 #include <glib.h>
 #include <jansson.h>
 #include <locale.h>
@@ -14,18 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "common/fd.h"
 #include "common/version.h"
 #include "daemon/eventfdcheck.h"
 #include "daemon/fdinfo.h"
 #include "daemon/fdstore.h"
 #include "daemon/leakcheck.h"
+#include "daemon/listen.h"
 #include "daemon/log.h"
 #include "daemon/methods.h"
 #include "daemon/notify.h"
@@ -33,8 +29,6 @@
 #include "daemon/server.h"
 #include "daemon/surroundings.h"
 #include "daemon/worker.h"
-
-#define BACKLOG 1024
 
 struct options {
 	char *socket;
@@ -103,71 +97,6 @@ static bool parse_options(struct options *options, int argc, char **argv)
 	return !problem;
 }
 
-/* Whether a socket that exists has nobody behind it: left by a daemon that died. */
-static bool is_stale(const struct sockaddr_un *address)
-{
-	auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat st;
-
-	/* What is no socket refuses connections too, and is somebody's file. */
-	return fd >= 0 && lstat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-	       connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-	       errno == ECONNREFUSED;
-}
-
-/* The file of --socket, by which it is known for this daemon's own in the end. */
-struct own_socket {
-	const char *path;
-	dev_t dev;
-	ino_t ino;
-};
-
-/* Somebody may have removed it, and another daemon have made its own there. */
-static void remove_own(const struct own_socket *own)
-{
-	struct stat st;
-
-	if (own->path && lstat(own->path, &st) == 0 && st.st_dev == own->dev &&
-	    st.st_ino == own->ino)
-		unlink(own->path);
-}
-
-/* On a machine without systemd nobody has made /run/vfio-cprd. */
-static void make_folder(const char *path)
-{
-	g_autofree char *folder = g_path_get_dirname(path);
-
-	if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-		log_debug(NULL, "cannot make %s: %s", folder, g_strerror(errno));
-}
-
-static int listen_at(const char *path, mode_t mode, struct own_socket *ret_own)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat st;
-	mode_t mask;
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	make_folder(path);
-	if (is_stale(&address))
-		unlink(path);
-	mask = umask(0777 & ~mode);
-	r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, BACKLOG) < 0
-		    ? -errno
-		    : 0;
-	umask(mask);
-	if (r < 0)
-		return r;
-	if (lstat(path, &st) == 0)
-		*ret_own = (struct own_socket){path, st.st_dev, st.st_ino};
-	return fd_take(&fd);
-}
-
 /* The sockets of systemd, and what it has kept of the last daemon; or the one of --socket. */
 static bool open_sockets(struct server *server, const struct options *options,
 			 struct own_socket *ret_own)
@@ -180,12 +109,9 @@ static bool open_sockets(struct server *server, const struct options *options,
 	if (!options->socket)
 		return n > 0;
 	fd = listen_at(options->socket, options->mode, ret_own);
-	if (fd < 0) {
-		log_error(NULL, "cannot listen on %s: %s", options->socket, g_strerror(-fd));
-		return false;
-	}
-	server_listen(server, fd);
-	return true;
+	if (fd >= 0)
+		server_listen(server, fd);
+	return fd >= 0;
 }
 
 /* What was left open by whoever started the daemon is not its to hold: a device, perhaps. */
@@ -346,8 +272,8 @@ int main(int argc, char **argv)
 	listening = open_sockets(server, &options, &own);
 	if (listening)
 		serve(base, server);
+	listen_end(&own);
 	is_over = server_free(server) && worker_stop();
-	remove_own(&own);
 	/* What threads still work on is left alone, and them to the kernel. */
 	if (!is_over)
 		_exit(listening ? 0 : 1);

@@ -122,6 +122,52 @@ class Options(unittest.TestCase):
         finally:
             daemon.stop()
 
+    def test_a_socket_whose_backlog_is_full_is_left_to_its_owner(self):
+        with socket.socket(socket.AF_UNIX) as owner, contextlib.ExitStack() as waiting:
+            owner.bind(self.path)
+            owner.listen(0)
+            with self.assertRaises(BlockingIOError):
+                for _ in range(10):
+                    client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                    client.setblocking(False)
+                    client.connect(self.path)
+            done = run("--socket", self.path)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("in use", done.stderr)
+            self.assertEqual(os.listdir(self.directory), ["socket"])
+
+    def test_of_daemons_that_start_on_one_path_at_once_one_has_it(self):
+        for _ in range(5):
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(self.path)
+            racers = [
+                subprocess.Popen(
+                    [DAEMON, "--socket", self.path], env=ENV, stderr=subprocess.PIPE, text=True
+                )
+                for _ in range(6)
+            ]
+            for racer in racers:
+                self.addCleanup(racer.kill)
+            self.assertTrue(eventually(lambda: answers(self.path)))
+            self.assertTrue(eventually(lambda: sum(r.poll() is None for r in racers) <= 1))
+            (winner,) = [racer for racer in racers if racer.returncode is None]
+            with Client(self.path) as client:
+                self.assertEqual(client.call("Status")[0]["pid"], winner.pid)
+            winner.terminate()
+            for racer in racers:
+                text = racer.communicate()[1]
+                if racer is not winner:
+                    self.assertIn("in use", text)
+                self.assertEqual(racer.returncode, 0 if racer is winner else 1, text)
+            self.assertEqual(os.listdir(self.directory), [], "neither the socket nor its lock stays")
+
+    def test_a_lock_that_cannot_be_had_is_told(self):
+        os.symlink("elsewhere", self.path + ".lock")
+        done = run("--socket", self.path)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(self.path + ".lock", done.stderr)
+        self.assertEqual(os.listdir(self.directory), ["socket.lock"])
+
     def test_what_is_no_socket_is_not_replaced(self):
         with open(self.path, "w") as file:
             file.write("precious")
