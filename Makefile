@@ -65,7 +65,7 @@ AR = $(shell $(CC) -print-prog-name=ar)
 endif
 
 # What each part links: the library knows no event loop and no systemd.
-DAEMON_PKGS := libsystemd libevent libevent_pthreads glib-2.0 jansson
+DAEMON_PKGS := libsystemd libevent libevent_pthreads glib-2.0 jansson libseccomp
 CLIENT_PKGS := glib-2.0 jansson
 PKG_CONFIG  ?= pkg-config
 

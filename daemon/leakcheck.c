@@ -44,11 +44,25 @@ int leakcheck_descriptors(void)
 	return leaked;
 }
 
+bool leakcheck_is_on(void)
+{
+	return true;
+}
+
 #else
 
 int leakcheck_descriptors(void)
 {
 	return 0;
+}
+
+bool leakcheck_is_on(void)
+{
+#ifdef __has_feature
+	return __has_feature(address_sanitizer); /* clang's */
+#else
+	return false;
+#endif
 }
 
 #endif

@@ -26,6 +26,7 @@
 #include "daemon/methods.h"
 #include "daemon/notify.h"
 #include "daemon/recovery.h"
+#include "daemon/sandbox.h"
 #include "daemon/server.h"
 #include "daemon/surroundings.h"
 #include "daemon/worker.h"
@@ -204,6 +205,18 @@ static struct event *catch_signal(struct event_base *base, int number, event_cal
 	return event;
 }
 
+/* After recovery, which needs all that it has, and before the first peer is listened to. */
+static void enter_sandbox(void)
+{
+	int r = sandbox_enter(leakcheck_is_on());
+
+	if (r < 0)
+		log_warning(NULL,
+			    "cannot give up the system calls that it does not need (seccomp): %s: goes "
+			    "on with all of them",
+			    g_strerror(-r));
+}
+
 static void serve(struct event_base *base, struct server *server)
 {
 	struct event *terminate = catch_signal(base, SIGTERM, on_stop, server);
@@ -211,6 +224,7 @@ static void serve(struct event_base *base, struct server *server)
 	struct event *hangup = catch_signal(base, SIGHUP, on_reload, server);
 	const char *warning = server_warning(server);
 
+	enter_sandbox();
 	notify_begin(base);
 	notify_ready();
 	server_changed(server);

@@ -57,7 +57,7 @@ COMMANDS = {
     "make help": Run(contains=("make check", "make install")),
     "apt-get update": Run(INSTALL),
     "apt-get install -y gcc libc6-dev make pkg-config \\\n"
-    "    libsystemd-dev libevent-dev libglib2.0-dev libjansson-dev": Run(INSTALL),
+    "    libsystemd-dev libevent-dev libglib2.0-dev libjansson-dev libseccomp-dev": Run(INSTALL),
     "make": Run(INSTALL),
     "make install PREFIX=/usr": Run(INSTALL),
     "systemctl enable --now vfio-cprd.socket": Run(INSTALL),

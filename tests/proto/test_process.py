@@ -443,6 +443,21 @@ class Namespace(unittest.TestCase):
         peer.store([describe("memory", "ram", 1)], [ram])
 
 
+class Sandbox(DaemonTest):
+    def test_every_thread_has_given_up_the_system_calls_that_it_does_not_need(self):
+        vm = self.holder()
+        vm.attach("vm")
+        vm.store([describe("eventfd", "e", 1)], [eventfd()])
+        vm.call("Remove", {"kind": "eventfd", "name": "e"})  # by a thread
+        threads = os.listdir(f"/proc/{self.daemon.pid}/task")
+        self.assertGreater(len(threads), 1)
+        for thread in threads:
+            with open(f"/proc/{self.daemon.pid}/task/{thread}/status") as file:
+                status = dict(line.split(":\t", 1) for line in file.read().splitlines())
+            self.assertEqual((status["Seccomp"], status["NoNewPrivs"]), ("2", "1"))
+        self.assertNotIn("seccomp", self.daemon.log())
+
+
 class End(DaemonTest):
     def terminate(self):
         os.kill(self.daemon.pid, signal.SIGTERM)
