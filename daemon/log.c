@@ -1,16 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Logging, to the journal or as lines of text: daemon/log.h. */
+/*
+ * Logging, to the journal or as lines of text: daemon/log.h. Whoever takes them may stand still, so
+ * a thread writes them (logwriter.c), and the others just leave them there.
+ */
 #include "daemon/log.h"
 
-#include <stdio.h>
+#include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/plain.h"
+#include "daemon/logwriter.h"
 #include "daemon/ratelimit.h"
 #include "daemon/session.h"
 
-#define DOMAIN "vfio-cprd"
+#define DOMAIN		"vfio-cprd"
+#define LAST_WORDS_USEC G_USEC_PER_SEC /* how long the end waits for what was logged */
+
+static bool is_journal;
+static bool is_torn; /* the last line could be written in part only */
 
 /* Lines of text */
 
@@ -49,35 +58,88 @@ static const char *field(const GLogField *fields, gsize n, const char *key)
 	return NULL;
 }
 
-static void write_line(GLogLevelFlags level, const GLogField *fields, gsize n)
+/* To standard error, which may be of a file system that is full. How much of it was written. */
+static size_t write_all(const char *text, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+		ssize_t n = write(STDERR_FILENO, text + done, size - done);
+
+		/* Somebody else who has it open may have made it non-blocking. */
+		if (n < 0 && errno == EAGAIN)
+			poll(&room, 1, -1);
+		else if (n < 0 && errno != EINTR)
+			break;
+		done += MAX(n, 0);
+	}
+	return done;
+}
+
+static bool write_line(GLogLevelFlags level, const GLogField *fields, gsize n)
 {
 	const char *domain = field(fields, n, "GLIB_DOMAIN"),
 		   *message = field(fields, n, "MESSAGE");
-	g_autoptr(GString) line = g_string_new(DOMAIN ": ");
+	g_autoptr(GString) line = g_string_new(is_torn ? "\n" DOMAIN ": " : DOMAIN ": ");
+	size_t done;
 
 	g_string_append(line, level_prefix(level));
 	if (domain && strcmp(domain, DOMAIN) != 0)
 		g_string_append_printf(line, "%s: ", domain);
 	append_safely(line, message ? message : "a message without words");
 	g_string_append_c(line, '\n');
-	fputs(line->str, stderr);
+	done = write_all(line->str, line->len);
+	if (done > 0)
+		is_torn = done < line->len;
+	return done == line->len;
 }
 
-static GLogWriterOutput write_entry(GLogLevelFlags level, const GLogField *fields, gsize n,
-				    gpointer is_journal)
+static bool write_message(GLogLevelFlags level, const GLogField *fields, gsize n)
 {
+	return (is_journal &&
+		g_log_writer_journald(level, fields, n, NULL) == G_LOG_WRITER_HANDLED) ||
+	       write_line(level, fields, n);
+}
+
+static GLogWriterOutput take(GLogLevelFlags level, const GLogField *fields, gsize n,
+			     gpointer unused)
+{
+	(void)unused;
 	if (g_log_writer_default_would_drop(level, field(fields, n, "GLIB_DOMAIN")))
 		return G_LOG_WRITER_HANDLED;
-	if (!is_journal || g_log_writer_journald(level, fields, n, NULL) != G_LOG_WRITER_HANDLED)
-		write_line(level, fields, n);
+	if (!logwriter_put(level, fields, n))
+		write_message(level, fields, n);
+	/* GLib aborts after that. */
+	if (level & (G_LOG_LEVEL_ERROR | G_LOG_FLAG_FATAL))
+		logwriter_flush(LAST_WORDS_USEC);
 	return G_LOG_WRITER_HANDLED;
+}
+
+/* An assertion of GLib's that has failed; it aborts after that. */
+static void print_error(const char *text)
+{
+	g_autofree char *line = g_strdup(text);
+
+	log_error(NULL, "%s", g_strstrip(line));
+	logwriter_flush(LAST_WORDS_USEC);
 }
 
 void log_init(void)
 {
-	bool is_journal = g_log_writer_is_journald(fileno(stderr));
+	is_journal = g_log_writer_is_journald(STDERR_FILENO);
+	g_log_set_writer_func(take, NULL, NULL);
+	g_set_printerr_handler(print_error);
+}
 
-	g_log_set_writer_func(write_entry, GINT_TO_POINTER(is_journal), NULL);
+int log_start(void)
+{
+	return logwriter_start(write_message);
+}
+
+void log_stop(void)
+{
+	logwriter_stop(LAST_WORDS_USEC);
 }
 
 void log_message(GLogLevelFlags level, const struct session *session, const char *format, ...)

@@ -16,6 +16,14 @@ struct session;
 /* Decides where messages go, GLib's own included. To be called before there is one. */
 void log_init(void);
 
+/*
+ * From log_start() on a message never makes its thread wait: if nobody takes the log, messages are
+ * lost, and later the log tells how many. -EAGAIN: there is no thread to be had for that. log_stop()
+ * waits for a moment until all is written.
+ */
+int log_start(void);
+void log_stop(void);
+
 /* For the daemon as a whole: session is NULL. */
 void log_message(GLogLevelFlags level, const struct session *session, const char *format, ...)
 	G_GNUC_PRINTF(3, 4);

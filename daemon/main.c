@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vfio-cprd: holds VFIO descriptors for VMMs that restart. Options, sockets, signals, the loop.
+ * vfio-cprd: holds VFIO descriptors for VMMs that restart. Options, sockets, the loop, its end.
  *
  * A request's way: server.c accepts, peer.c frames, call.c parses, methods*.c check and act on a
  * session (session.c), its life (life.c) and its objects (object.c), kernel.c makes the calls.
@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -28,6 +27,7 @@
 #include "daemon/recovery.h"
 #include "daemon/sandbox.h"
 #include "daemon/server.h"
+#include "daemon/startup.h"
 #include "daemon/surroundings.h"
 #include "daemon/worker.h"
 
@@ -115,30 +115,6 @@ static bool open_sockets(struct server *server, const struct options *options,
 	return fd >= 0;
 }
 
-/* What was left open by whoever started the daemon is not its to hold: a device, perhaps. */
-static void close_strangers(void)
-{
-	int n = sd_listen_fds(0);
-
-	close_range(SD_LISTEN_FDS_START + MAX(n, 0), ~0U, 0);
-}
-
-/* As many descriptors as may be, and room to be charged for pinned memory (CHANGE_PROCESS). */
-static void raise_limits(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-	limit = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
-	if (setrlimit(RLIMIT_MEMLOCK, &limit) < 0 && getrlimit(RLIMIT_MEMLOCK, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_MEMLOCK, &limit);
-	}
-}
-
 static void on_stop(evutil_socket_t number, short events, void *data)
 {
 	struct server *server = data;
@@ -169,22 +145,6 @@ static void on_reload(evutil_socket_t number, short events, void *data)
 	notify_reloaded();
 }
 
-/*
- * Signals are blocked from the first line of main() until the loop runs. One that came earlier
- * would kill the daemon while it takes over what systemd has kept. Threads that are started
- * meanwhile keep them blocked, so that the main thread gets them.
- */
-static void hold_signals(int how)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	pthread_sigmask(how, &set, NULL);
-}
-
 static void do_nothing(int number)
 {
 	(void)number;
@@ -211,10 +171,11 @@ static void enter_sandbox(void)
 	int r = sandbox_enter(leakcheck_is_on());
 
 	if (r < 0)
-		log_warning(NULL,
-			    "cannot give up the system calls that it does not need (seccomp): %s: goes "
-			    "on with all of them",
-			    g_strerror(-r));
+		log_warning(
+			NULL,
+			"cannot give up the system calls that it does not need (seccomp): %s: goes "
+			"on with all of them",
+			g_strerror(-r));
 }
 
 static void serve(struct event_base *base, struct server *server)
@@ -230,7 +191,7 @@ static void serve(struct event_base *base, struct server *server)
 	server_changed(server);
 	log_notice(NULL, "version %s is ready%s%s", VFIO_CPRD_VERSION, warning ? ": " : "",
 		   warning ? warning : "");
-	hold_signals(SIG_UNBLOCK);
+	startup_take_signals();
 	event_base_dispatch(base);
 	notify_end();
 	event_free(terminate);
@@ -242,13 +203,16 @@ static void serve(struct event_base *base, struct server *server)
 static struct event_base *begin(void)
 {
 	struct event_base *base = event_base_new();
-	int r = base ? worker_start(base) : -ENOMEM;
+	int r = base ? log_start() : -ENOMEM;
 
+	if (r == 0)
+		r = worker_start(base);
 	if (r == 0)
 		return base;
 	log_error(NULL, "cannot start its event loop and threads: %s%s", g_strerror(-r),
 		  r == -EAGAIN ? " (TasksMax= of the unit, or the limit on processes of this user)"
 			       : "");
+	log_stop();
 	return NULL;
 }
 
@@ -260,7 +224,7 @@ int main(int argc, char **argv)
 	struct own_socket own = {0};
 	bool listening, is_over;
 
-	hold_signals(SIG_BLOCK);
+	startup_init();
 	/* So that --help prints the user's characters. Messages stay in one language. */
 	setlocale(LC_CTYPE, "");
 	log_init();
@@ -270,10 +234,9 @@ int main(int argc, char **argv)
 		printf("vfio-cprd %s\n", VFIO_CPRD_VERSION);
 		return 0;
 	}
-	close_strangers();
-	signal(SIGPIPE, SIG_IGN);
+	startup_close_strangers();
+	startup_raise_limits();
 	json_object_seed(0);
-	raise_limits();
 	/* Before there are peers. What fails is told with each refusal, or done in another way. */
 	fdinfo_begin();
 	eventfdcheck_begin();
@@ -288,7 +251,8 @@ int main(int argc, char **argv)
 		serve(base, server);
 	listen_end(&own);
 	is_over = server_free(server) && worker_stop();
-	/* What threads still work on is left alone, and them to the kernel. */
+	log_stop();
+	/* What threads still work on is left alone, and they to the kernel. */
 	if (!is_over)
 		_exit(listening ? 0 : 1);
 	event_base_free(base);

@@ -85,9 +85,10 @@ IOCTLS = {"daemon/kernel.c": {"VFIO_IOMMU_UNMAP_DMA", "IOMMU_IOAS_CHANGE_PROCESS
 # What reads a descriptor or opens a file by its name. /proc and /sys are read through GLib.
 READERS = re.compile(r"_*(preadv2?|pread|readv|read|openat|open|fopen|eventfd_read)(64)?(_chk|_2)?")
 # Of what is the daemon's own; of mapping tables, by copying; two directories of /proc that it keeps
-# open; and the lock of a socket's path.
+# open; /dev/null; and the lock of a socket's path.
 MAY_READ = {("worker", "eventfd_read"), ("journal", "pread"), ("tableread", "pread"),
-            ("fdinfo", "open"), ("fdinfo", "openat"), ("fdinfo", "read"), ("listen", "open")}
+            ("fdinfo", "open"), ("fdinfo", "openat"), ("fdinfo", "read"), ("listen", "open"),
+            ("startup", "open")}
 # What maps a file, whose pages its owner could take away or leave out.
 MAPPERS = re.compile(r"_*(mmap|mremap|table_open)(64)?")
 

@@ -29,7 +29,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from daemon import COMPLAINT, DAEMON, Daemon, DaemonFailure
+from daemon import COMPLAINT, DAEMON, Daemon, DaemonFailure, is_log_written
 from fds import is_same_file
 import patience
 
@@ -274,6 +274,7 @@ class Pid1:
                 self.epoll.modify(self.notify, select.EPOLLIN)
 
     def log(self):
+        patience.eventually(lambda: is_log_written(self.pid))
         with open(self.log_path, errors="replace") as log:
             return log.read()
 

@@ -2,6 +2,7 @@
 """vfio-cprd for tests: the daemon, started by hand."""
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -17,14 +18,27 @@ DAEMON = os.environ.get("VFIO_CPRD", os.path.join(BUILD, "vfio-cprd"))
 COMPLAINT = "vfio-cprd: error: "  # of the daemon or of GLib within, on standard error
 
 
+def is_log_written(pid):
+    """Whether the daemon's thread for the log has nothing to do, or is held up."""
+    for task in glob.glob(f"/proc/{pid}/task/*"):
+        with contextlib.suppress(OSError), open(task + "/stat") as stat:
+            name, _, rest = stat.read().partition(") ")
+            if name.endswith("(log"):
+                return rest[0] not in "RD"
+    return True
+
+
 class DaemonFailure(AssertionError):
     pass
 
 
 class Daemon:
-    """A vfio-cprd of its own, on a socket in a new directory."""
+    """A vfio-cprd of its own, on a socket in a new directory. stderr: a descriptor of the caller's;
+    closed: those that it lacks."""
 
-    def __init__(self, *options, nofile=None, env=None, command=None, uid=None, stderr=None):
+    def __init__(
+        self, *options, nofile=None, env=None, command=None, uid=None, stderr=None, closed=()
+    ):
         self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
         os.chmod(self.directory, 0o755)
         self.path = os.path.join(self.directory, "socket")
@@ -42,6 +56,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log if stderr is None else stderr,
+                preexec_fn=lambda: [os.close(fd) for fd in closed],
                 env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1", **(env or {})},
             )
         self.pid = self.process.pid
@@ -60,6 +75,8 @@ class Daemon:
             return None
 
     def log(self):
+        """All that it has said so far."""
+        eventually(lambda: is_log_written(self.pid))
         with open(self.log_path, errors="replace") as log:
             return log.read()
 

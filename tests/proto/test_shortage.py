@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the host does not give: threads, a reader of the log, standard descriptors, room in a file."""
+"""What the host does not give: threads, a reader of the log, room for it, standard descriptors;
+and signals that it gives unasked."""
 
+import contextlib
+import fcntl
 import os
+import re
+import signal
 import subprocess
 import unittest
 
-from daemon import Daemon
+from client import SERVICE
+from daemon import DAEMON, Daemon
 from daemontest import DaemonTest
 from fds import close, describe, memfd
 from patience import eventually
@@ -76,3 +82,107 @@ class Threads(DaemonTest):
             Daemon(uid=ALONE + 1, command=["prlimit", "--nproc=1", *self.daemon.process.args])
         self.assertIn("ended with 1:", str(caught.exception))
         self.assertIn("TasksMax=", str(caught.exception))
+
+
+def count_lost(log):
+    return sum(int(n) for n in re.findall(r"warning: (\d+) messages? (?:was|were) lost", log))
+
+
+class Log(DaemonTest):
+    """Its standard error is a pipe of 4 KiB, which is read when the test wants."""
+
+    def make_daemon(self):
+        self.pipe, end = os.pipe()
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(self.pipe, False)
+        self.addCleanup(os.close, self.pipe)
+        self.text = ""
+        try:
+            return Daemon(stderr=end, env={"G_MESSAGES_DEBUG": "vfio-cprd"})
+        finally:
+            os.close(end)
+
+    def read(self):
+        with contextlib.suppress(BlockingIOError):
+            self.text += os.read(self.pipe, 1 << 20).decode()
+        return self.text
+
+    def make_lines(self, n):
+        """A line for each call that is done."""
+        with self.client() as client:
+            for _ in range(n):
+                client.call(SERVICE + "GetInfo")
+
+    def test_others_are_served_if_nobody_reads_its_log(self):
+        for _ in range(100):  # lines of any level, each of a peer who is cut off
+            with self.client() as client:
+                client.send_raw(b"nonsense\0")
+                self.assertCut(client)
+        self.make_lines(400)
+        with self.client() as other:
+            other.attach("vm")
+            other.call("Release")
+        self.assertIdle()
+
+    def test_when_it_is_read_again_it_tells_how_much_was_lost(self):
+        self.make_lines(7000)
+        self.assertTrue(eventually(lambda: count_lost(self.read())))
+        with self.client() as client:
+            client.attach("last")
+            self.assertTrue(eventually(lambda: "session last" in self.read()))
+        told = self.text.count("GetInfo done") - 1  # the daemon's start was asked for
+        self.assertGreater(told, 1000)
+        self.assertEqual(told + count_lost(self.text), 7000)
+
+    def test_it_ends_if_nobody_reads_its_log(self):
+        self.make_lines(400)
+        self.end_daemon()
+
+    def test_it_ends_if_the_reader_of_its_log_is_gone(self):
+        self.make_lines(400)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, self.pipe)
+        os.close(null)
+        self.make_lines(400)
+        self.end_daemon()
+
+
+class FullFile(DaemonTest):
+    def test_a_log_that_can_grow_no_more_does_no_harm_and_goes_on_later(self):
+        """RLIMIT_FSIZE, which is a signal, too. A full disk is the same without a signal."""
+        client = self.client()
+        self.daemon.log()
+        size = os.stat(self.daemon.log_path).st_size
+        limit = ["prlimit", f"--pid={self.daemon.pid}"]
+        subprocess.run([*limit, f"--fsize={size + 10}:"], check=True)
+        client.attach("vm")
+        client.call("Release")
+        self.assertEqual(len(self.daemon.log()), size + 10)
+        subprocess.run([*limit, "--fsize=unlimited:"], check=True)
+        self.client().attach("again")
+        self.assertRegex(self.daemon.log(), r"\n.*\d messages were lost.*\n.*session again")
+
+
+class StandardDescriptors(DaemonTest):
+    def make_daemon(self):
+        return Daemon(closed=(0, 1, 2))
+
+    def test_closed_ones_are_not_taken_by_what_comes(self):
+        """Or the log would be written into a connection."""
+        for fd in range(3):
+            self.assertEqual(os.readlink(f"/proc/{self.daemon.pid}/fd/{fd}"), "/dev/null")
+        client = self.client()
+        client.send_raw(b"nonsense\0")
+        self.assertCut(client)
+
+
+class Signals(DaemonTest):
+    def test_signals_that_mean_nothing_to_it_do_not_end_it(self):
+        """Not even while it holds what would be lost: many programs take SIGUSR1 for a request."""
+        client = self.client()
+        client.attach("vm")
+        names = "PIPE XFSZ TTOU TTIN USR1 USR2 ALRM IO VTALRM PROF STKFLT PWR RTMIN RTMAX"
+        for name in names.split():
+            os.kill(self.daemon.pid, getattr(signal, "SIG" + name))
+        self.assertIn((os.geteuid(), "vm"), client.sessions())
+        self.assertTrue(self.daemon.is_alive())
