@@ -186,14 +186,12 @@ static void serve(struct event_base *base, struct server *server)
 	const char *warning = server_warning(server);
 
 	enter_sandbox();
-	notify_begin(base);
 	notify_ready();
 	server_changed(server);
 	log_notice(NULL, "version %s is ready%s%s", VFIO_CPRD_VERSION, warning ? ": " : "",
 		   warning ? warning : "");
 	startup_take_signals();
 	event_base_dispatch(base);
-	notify_end();
 	event_free(terminate);
 	event_free(interrupt);
 	event_free(hangup);
@@ -207,6 +205,8 @@ static struct event_base *begin(void)
 
 	if (r == 0)
 		r = worker_start(base);
+	if (r == 0)
+		r = notify_begin(base);
 	if (r == 0)
 		return base;
 	log_error(NULL, "cannot start its event loop and threads: %s%s", g_strerror(-r),
@@ -249,6 +249,7 @@ int main(int argc, char **argv)
 	listening = open_sockets(server, &options, &own);
 	if (listening)
 		serve(base, server);
+	notify_end();
 	listen_end(&own);
 	is_over = server_free(server) && worker_stop();
 	log_stop();

@@ -5,8 +5,13 @@
 
 #include <event2/event.h>
 
-/* Keeps the watchdog quiet while loop and workers do their work, if systemd has set one. */
-void notify_begin(struct event_base *base);
+/*
+ * Starts the thread that tells it, if systemd listens, and keeps a watchdog quiet while base's loop
+ * runs. -EAGAIN: there is no thread to be had.
+ */
+int notify_begin(struct event_base *base);
+
+/* Waits for a moment until all is told. */
 void notify_end(void);
 
 void notify_ready(void);
