@@ -30,13 +30,31 @@ static void drop_nulls(json_t *json)
 	}
 }
 
+/* The name of a field that is not understood, or asks for what is not; NULL: there is none. */
+static const char *find_unknown(json_t *message)
+{
+	static const char *const known[] = {"method", "parameters", "more", "oneway", NULL};
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(message, key, value)
+	{
+		/* Not to be upgraded is what every connection is. */
+		if (strcmp(key, "upgrade") == 0 && json_is_false(value))
+			continue;
+		if (!g_strv_contains(known, key))
+			return key;
+	}
+	return NULL;
+}
+
 char *call_parse(struct call *call, const char *text, size_t size)
 {
 	json_auto_t *message = NULL;
 	json_t *parameters = NULL;
 	json_error_t error;
 	const char *method;
-	int more = 0, oneway = 0;
+	int more = 0, oneway = 0, upgrade = 0;
 
 	if (frame_too_deep(text, size))
 		return g_strdup_printf("the message nests deeper than %d", FRAME_MAX_DEPTH);
@@ -47,8 +65,9 @@ char *call_parse(struct call *call, const char *text, size_t size)
 		return g_strdup_printf("the message is not JSON: %s at byte %d", error.text,
 				       error.position);
 	drop_nulls(message);
-	if (json_unpack_ex(message, &error, 0, "{s:s, s?o, s?b, s?b !}", "method", &method,
-			   "parameters", &parameters, "more", &more, "oneway", &oneway) < 0) {
+	if (json_unpack_ex(message, &error, 0, "{s:s, s?o, s?b, s?b, s?b}", "method", &method,
+			   "parameters", &parameters, "more", &more, "oneway", &oneway, "upgrade",
+			   &upgrade) < 0) {
 		g_autofree char *field = NULL, *problem = unpack_explain(&error, &field);
 
 		return g_strdup_printf("the message is no Varlink call: %s", problem);
@@ -57,14 +76,16 @@ char *call_parse(struct call *call, const char *text, size_t size)
 		return g_strdup("the message is no Varlink call: its parameters are no object");
 	call->method = g_strdup(method);
 	call->parameters = parameters ? json_incref(parameters) : json_object();
-	call->more = more;
+	call->more = more && !oneway;
 	call->oneway = oneway;
+	call->unknown_field = g_strdup(find_unknown(message));
 	return NULL;
 }
 
 void call_clear(struct call *call)
 {
 	g_clear_pointer(&call->method, g_free);
+	g_free(call->unknown_field);
 	json_decref(call->parameters);
 	look_drop(call->look);
 	fdlist_clear(&call->fds);

@@ -16,9 +16,10 @@ struct peer;
 struct call {
 	char *method; /* NULL: none under way */
 	json_t *parameters;
-	struct fdlist fds; /* that came with it */
-	gint64 begun;	   /* CLOCK_MONOTONIC, microseconds */
-	bool more, oneway;
+	struct fdlist fds;   /* that came with it */
+	gint64 begun;	     /* CLOCK_MONOTONIC, microseconds */
+	bool more, oneway;   /* not both: what is to have no answer has no several */
+	char *unknown_field; /* of the message, beside the parameters; NULL: all are known */
 	void (*then)(struct peer *peer); /* goes on with it, when what it waits for is done */
 	bool is_paced;			 /* it has its place: peer_may_go() */
 	bool continues;			 /* answers are on their way, and there are more to come */

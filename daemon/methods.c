@@ -59,6 +59,12 @@ void methods_dispatch(struct peer *peer)
 {
 	const char *name = peer->call.method, *dot = strrchr(name, '.');
 
+	if (peer->call.unknown_field) {
+		peer_invalid(peer, peer->call.unknown_field,
+			     "it is not understood beside method, parameters, more and oneway, "
+			     "so nothing was done: leave it out");
+		return;
+	}
 	for (size_t i = 0; i < G_N_ELEMENTS(methods); i++) {
 		if (strcmp(methods[i].name, name) != 0)
 			continue;

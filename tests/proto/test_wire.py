@@ -81,12 +81,33 @@ class Wire(DaemonTest):
             {"method": "a.b", "parameters": 0},
             {"method": "a.b", "more": "yes"},
             {"method": "a.b", "oneway": 1},
-            {"method": "a.b", "upgrade": True},
-            {"method": "a.b", "extra": {}},
+            {"method": "a.b", "upgrade": "no"},
             {"error": "a.b"},
         ):
             with self.subTest(message=message):
                 self.cut(json.dumps(message).encode() + b"\0")
+
+    def test_a_field_of_a_call_that_is_not_understood_is_refused_and_the_connection_kept(self):
+        client = self.client()
+        for fields in ({"upgrade": True}, {"extra": {}}, {"extra": False}, {"more": True, "mores": 1}):
+            with self.subTest(fields=fields), self.refused("InvalidParameter") as caught:
+                client.call(SERVICE + "GetInfo", **fields)
+            self.assertEqual(caught.exception.parameters["parameter"], [*fields][-1])
+        client.send(SESSION + "Attach", {"name": "not"}, oneway=True, extra=1)
+        self.assertNotIn("not", [name for _, name in client.sessions()])
+        for fields in ({"upgrade": False}, {"upgrade": None}, {"extra": None}):
+            self.assertIn("vendor", client.call(SERVICE + "GetInfo", **fields)[0])
+        client.close()
+
+    def test_a_call_that_wants_no_answer_gets_none_even_if_it_wants_more(self):
+        client = self.client()
+        client.send(SESSION + "Monitor", {}, more=True, oneway=True)
+        client.send(SESSION + "List", {}, more=True, oneway=True)
+        with self.client() as other:
+            other.attach("other")  # which a monitor is told
+            other.call("Release")
+        self.assertIn("vendor", client.call(SERVICE + "GetInfo")[0])
+        client.close()
 
     def test_numbers_too_large_are_cut_off(self):
         for number in (b"99999999999999999999", b"-99999999999999999999", b"1e999", b"1" + b"0" * 400):
