@@ -79,7 +79,8 @@ class Threads(DaemonTest):
 
     def test_it_does_not_start_without_any_and_says_why(self):
         with self.assertRaises(AssertionError) as caught:
-            Daemon(uid=ALONE + 1, command=["prlimit", "--nproc=1", *self.daemon.process.args])
+            command = ["prlimit", "--nproc=1", DAEMON, "--socket", self.daemon.path]
+            Daemon(uid=ALONE + 1, command=command)
         self.assertIn("ended with 1:", str(caught.exception))
         self.assertIn("TasksMax=", str(caught.exception))
 
