@@ -2,6 +2,7 @@
 """What operators and packages do to the service."""
 
 import os
+import re
 import shutil
 import time
 
@@ -146,6 +147,32 @@ def store_does_not_leak(case):
     assert 0 < most <= 4, f"{most} descriptors for one session"
 
 
+def journald_stands_still(case):
+    """While nobody takes its log the daemon serves all, a claim too; then the journal tells of it."""
+    journald = "systemd-journald.service"
+    with drop_in(SERVICE, "[Service]\nEnvironment=G_MESSAGES_DEBUG=vfio-cprd\n"):
+        vmm = case.vmm()
+        case.cold_start(vmm)
+        pid = daemon_pid()
+        systemctl("kill", "--kill-whom=main", "--signal=STOP", journald)
+        try:
+            with Client(SOCKET) as client:
+                for _ in range(5000):  # a line each: more than a socket and the daemon keep
+                    client.call("org.varlink.service.GetInfo")
+            vmm.kill()
+            case.check_orphan(1)
+            vmm = case.vmm()
+            case.restart(vmm)
+        finally:
+            systemctl("kill", "--kill-whom=main", "--signal=CONT", journald)
+        wait_for("the journal to tell what was lost",
+                 lambda: re.search(r"\d+ messages were lost while the log took none", case.log()))
+        assert daemon_pid() == pid
+        vmm.release()
+        vmm.end()
+        systemctl("stop", SERVICE)
+
+
 def restarts():
     return int(properties("NRestarts")["NRestarts"])
 
@@ -184,5 +211,6 @@ CASES = {
     stop_and_start_keeps_all: (60, True),
     clean_lets_go: (60, False),
     store_does_not_leak: (120, False),
+    journald_stands_still: (120, False),
     start_that_cannot_succeed_is_no_busy_loop: (120, False),
 }
