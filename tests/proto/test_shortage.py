@@ -6,14 +6,17 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
+import tempfile
 import unittest
 
 from client import SERVICE
 from daemon import DAEMON, Daemon
 from daemontest import DaemonTest
-from fds import close, describe, memfd
+from fds import close, describe, memfd, track
 from patience import eventually
 
 ALONE = 12345  # a user who has no other process
@@ -83,6 +86,65 @@ class Threads(DaemonTest):
             Daemon(uid=ALONE + 1, command=command)
         self.assertIn("ended with 1:", str(caught.exception))
         self.assertIn("TasksMax=", str(caught.exception))
+
+
+@unittest.skipUnless(os.geteuid() == 0, "only root may start the daemon as another user, whom "
+                     "RLIMIT_NPROC concerns")
+class Watchdog(DaemonTest):
+    """The test is its systemd, which confirms what it keeps when the test wants."""
+
+    def make_daemon(self):
+        folder = tempfile.TemporaryDirectory(prefix="vfio-cprd-")
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.systemd.close)
+        self.systemd.bind(os.path.join(folder.name, "notify"))
+        os.chmod(self.systemd.getsockname(), 0o666)
+        self.barriers, self.kept = [], []
+        env = {"NOTIFY_SOCKET": self.systemd.getsockname(), "FDSTORE": "100",
+               "WATCHDOG_USEC": "150000", "ASAN_OPTIONS": "detect_leaks=0"}
+        return Daemon(uid=ALONE, env=env)
+
+    def receive(self):
+        """The next message. What is to be kept is, and who waits at a barrier waits on."""
+        data, fds, _, _ = socket.recv_fds(self.systemd, 4096, 16)
+        for fd in fds:
+            track(fd)
+        (self.barriers if data == b"BARRIER=1" else self.kept).extend(fds)
+        return data
+
+    def wait_for(self, text):
+        while self.receive() != text:
+            pass
+
+    def confirm(self):
+        for fd in self.barriers:
+            close(fd)
+        self.barriers = []
+
+    def test_it_has_its_sign_while_all_work_waits_for_systemd(self):
+        self.wait_for(b"READY=1")
+        command = ["prlimit", f"--pid={self.daemon.pid}", "--nproc=1:"]
+        subprocess.run(command, user=ALONE, group=ALONE, extra_groups=[], check=True)
+        waiting = {}
+        for i in range(5):
+            client = self.client()
+            client.send("io.vfiocpr.Session.Attach", {"name": f"vm{i}"})
+            waiting[client.socket] = client
+        for _ in range(3):  # as many as there are threads that may do it
+            self.wait_for(b"BARRIER=1")
+        for _ in range(5):
+            self.wait_for(b"WATCHDOG=1")
+        answered = select.select(waiting, [], [], 0)[0]
+        self.assertEqual(answered, [], "the sign has waited for work")
+        while waiting:
+            self.confirm()
+            for ready in select.select([self.systemd, *waiting], [], [])[0]:
+                if ready is self.systemd:
+                    self.receive()
+                else:
+                    self.assertEqual(waiting.pop(ready).receive()[0]["start"], "new")
 
 
 def count_lost(log):
