@@ -83,3 +83,64 @@ int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, int timeou
 			    NULL, &error);
 	return r < 0 ? ctl_call_failed(ctl, what, r, &error) : CTL_OK;
 }
+
+/* Moves the items of the arrays of a further answer into those of the first. */
+static void join(json_t *all, const json_t *answer)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *)answer, key, value)
+	{
+		json_t *array = json_object_get(all, key);
+
+		if (json_is_array(array) && json_is_array(value))
+			json_array_extend(array, value);
+	}
+}
+
+int ctl_ask_all(struct ctl *ctl, const char *method, json_t *parameters, json_t **ret_answer,
+		struct call_error *ret_error)
+{
+	json_auto_t *asked = parameters ? parameters : json_object(), *all = NULL;
+	int64_t cursor = 0, next = 0;
+
+	do {
+		json_auto_t *answer = NULL;
+		int r;
+
+		cursor = next;
+		/* A daemon before 0.3.0 tells all in the first answer, and knows no cursor. */
+		if (cursor > 0)
+			json_object_set_new(asked, "cursor", json_integer(cursor));
+		r = connection_call(ctl->connection, method, json_copy(asked), NULL, 0,
+				    CTL_TIMEOUT_MSEC, &answer, NULL, ret_error);
+		if (r < 0)
+			return r;
+		next = output_int(answer, "next");
+		if (all)
+			join(all, answer);
+		else
+			all = json_incref(answer);
+		/* A cursor that does not advance would never end. */
+	} while (next > cursor);
+	json_object_del(all, "next");
+	*ret_answer = g_steal_pointer(&all);
+	return 0;
+}
+
+int ctl_call_all(struct ctl *ctl, const char *method, json_t *parameters, const char *what,
+		 json_t **ret_answer)
+{
+	g_autofree char *full = g_strconcat(CTL_INTERFACE, method, NULL);
+	auto_call_error error = {0};
+	int r;
+
+	r = ctl_connect(ctl, false);
+	if (r < 0) {
+		json_decref(parameters);
+		return ctl_status_of(r);
+	}
+	r = ctl_ask_all(ctl, full, parameters, ret_answer, &error);
+	return r < 0 ? ctl_call_failed(ctl, what, r, &error) : CTL_OK;
+}

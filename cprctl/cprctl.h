@@ -74,6 +74,17 @@ int ctl_call(struct ctl *ctl, const char *method, json_t *parameters, int timeou
 
 #define CTL_TIMEOUT_MSEC 30000
 
+/*
+ * The same for a method that answers some of what there is at a time: all of it, the arrays of the
+ * answers joined, and the rest as it is in the first. It waits CTL_TIMEOUT_MSEC for each.
+ */
+int ctl_call_all(struct ctl *ctl, const char *method, json_t *parameters, const char *what,
+		 json_t **ret_answer);
+
+/* That on a connection there is, the method with its interface: 0, or -errno of connection_call(). */
+int ctl_ask_all(struct ctl *ctl, const char *method, json_t *parameters, json_t **ret_answer,
+		struct call_error *ret_error);
+
 /* Says on stderr that a call failed, and why, by what connection.h told. The exit status of it. */
 int ctl_call_failed(const struct ctl *ctl, const char *what, int r, const struct call_error *error);
 

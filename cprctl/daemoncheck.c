@@ -16,8 +16,7 @@ static json_t *ask(struct ctl *ctl, Findings *findings, const char *method, json
 {
 	auto_call_error error = {0};
 	json_t *answer = NULL;
-	int r = connection_call(ctl->connection, method, parameters, NULL, 0, CTL_TIMEOUT_MSEC,
-				&answer, NULL, &error);
+	int r = ctl_ask_all(ctl, method, parameters, &answer, &error);
 
 	if (r >= 0)
 		return answer;

@@ -86,7 +86,7 @@ int ctl_find_session(struct ctl *ctl, const char *text, json_t **ret_parameters)
 	bool is_name;
 	int r;
 
-	r = ctl_call(ctl, "List", NULL, CTL_TIMEOUT_MSEC, "cannot look the session up", &answer);
+	r = ctl_call_all(ctl, "List", NULL, "cannot look the session up", &answer);
 	if (r != CTL_OK)
 		return r;
 	sessions = json_object_get(answer, "sessions");

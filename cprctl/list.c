@@ -126,7 +126,7 @@ int list_run(struct ctl *ctl, int argc, char **argv)
 	if (r != CTL_OK)
 		return r;
 
-	r = ctl_call(ctl, "List", NULL, CTL_TIMEOUT_MSEC, "cannot list the sessions", &answer);
+	r = ctl_call_all(ctl, "List", NULL, "cannot list the sessions", &answer);
 	if (r != CTL_OK)
 		return r;
 	sessions = sorted(json_object_get(answer, "sessions"));

@@ -25,7 +25,10 @@ struct monitor {
 	const char *name; /* of the sessions that are meant, NULL: of all */
 	int64_t uid;	  /* their owner's, -1: anybody's */
 	int signals;	  /* a signalfd */
-	bool begun;	  /* the present sessions were told, since it was connected last */
+	/* Since it was connected last: */
+	bool begun;	  /* the daemon answers */
+	bool complete;	  /* all sessions that were there then are told */
+	size_t found;	  /* of those that are watched, among these */
 	gint64 lost;	  /* when the daemon went, by the real clock; 0: it did not */
 	int retry_msec;
 };
@@ -104,19 +107,27 @@ static size_t print_events(const struct monitor *monitor, const json_t *events)
 	return n;
 }
 
-/* The first answer on a connection: the sessions that there are. */
-static void print_present(struct monitor *monitor, const json_t *events)
+static void print_beginning(struct monitor *monitor)
 {
-	bool again = monitor->lost != 0;
-
 	monitor->begun = true;
+	monitor->complete = false;
+	monitor->found = 0;
 	monitor->retry_msec = RETRY_MIN_MSEC;
-	if (again) {
+	if (monitor->lost) {
 		ctl_error("vfio-cprd is back; what came meanwhile was missed");
 		print_gap(monitor);
 		monitor->lost = 0;
 	}
-	if (print_events(monitor, events) == 0 && monitor->name)
+}
+
+/* The first answers on a connection: the sessions that there are. */
+static void print_present(struct monitor *monitor, const json_t *answer)
+{
+	if (!monitor->begun)
+		print_beginning(monitor);
+	monitor->found += print_events(monitor, json_object_get(answer, "events"));
+	monitor->complete = !json_is_true(json_object_get(answer, "more"));
+	if (monitor->complete && monitor->found == 0 && monitor->name)
 		ctl_error("there is no session %s that you may see: waiting for one",
 			  monitor->name);
 }
@@ -130,7 +141,7 @@ static bool is_loss(int r)
 static void lose(struct monitor *monitor)
 {
 	g_clear_pointer(&monitor->ctl->connection, connection_close);
-	monitor->begun = false;
+	monitor->begun = monitor->complete = false;
 	if (monitor->lost)
 		return;
 	monitor->lost = g_get_real_time();
@@ -144,7 +155,6 @@ static int drain(struct monitor *monitor)
 	for (;;) {
 		json_auto_t *answer = NULL;
 		auto_call_error error = {0};
-		const json_t *events;
 		int r = connection_next(monitor->ctl->connection, 0, &answer, NULL, NULL, &error);
 
 		if (r == 0)
@@ -155,11 +165,10 @@ static int drain(struct monitor *monitor)
 		}
 		if (r < 0)
 			return ctl_call_failed(monitor->ctl, "cannot go on monitoring", r, &error);
-		events = json_object_get(answer, "events");
-		if (monitor->begun)
-			print_events(monitor, events);
+		if (monitor->complete)
+			print_events(monitor, json_object_get(answer, "events"));
 		else
-			print_present(monitor, events);
+			print_present(monitor, answer);
 		if (!output_flush())
 			return CTL_FAILURE;
 	}

@@ -258,30 +258,21 @@ static int get_mappings(struct ctl *ctl, const json_t *address, const json_t *sp
 	json_array_foreach(spaces, i, space)
 	{
 		const char *name = output_string(space, "name");
-		int64_t cursor = 0, next = 0;
+		json_t *parameters = json_copy((json_t *)address);
+		json_auto_t *answer = NULL;
+		int r;
 
-		do {
-			json_t *parameters = json_copy((json_t *)address);
-			json_auto_t *answer = NULL;
-			int r;
-
-			cursor = next;
-			json_object_set_new(parameters, "space", json_string(name));
-			json_object_set_new(parameters, "cursor", json_integer(cursor));
-			r = ctl_call(ctl, "Mappings", parameters, CTL_TIMEOUT_MSEC,
-				     "cannot get the mappings", &answer);
-			if (r != CTL_OK)
-				return r;
-			json_array_foreach(json_object_get(answer, "mappings"), j, mapping)
-			{
-				json_object_set_new(mapping, "space", json_string(name));
-				if (!json_object_get(mapping, "object"))
-					json_object_set_new(mapping, "object", json_null());
-				json_array_append(all, mapping);
-			}
-			next = output_int(answer, "next");
-			/* A cursor that does not advance would never end. */
-		} while (next > cursor);
+		json_object_set_new(parameters, "space", json_string(name));
+		r = ctl_call_all(ctl, "Mappings", parameters, "cannot get the mappings", &answer);
+		if (r != CTL_OK)
+			return r;
+		json_array_foreach(json_object_get(answer, "mappings"), j, mapping)
+		{
+			json_object_set_new(mapping, "space", json_string(name));
+			if (!json_object_get(mapping, "object"))
+				json_object_set_new(mapping, "object", json_null());
+			json_array_append(all, mapping);
+		}
 	}
 	*ret_mappings = g_steal_pointer(&all);
 	return CTL_OK;
@@ -322,8 +313,8 @@ int show_run(struct ctl *ctl, int argc, char **argv)
 
 	r = ctl_find_session(ctl, argv[1], &address);
 	if (r == CTL_OK)
-		r = ctl_call(ctl, "Show", json_copy(address), CTL_TIMEOUT_MSEC,
-			     "cannot show the session", &shown);
+		r = ctl_call_all(ctl, "Show", json_copy(address), "cannot show the session",
+				 &shown);
 	if (r == CTL_OK && with_mappings)
 		r = get_mappings(ctl, address, json_object_get(shown, "spaces"), &mappings);
 	if (r != CTL_OK)

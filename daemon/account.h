@@ -20,6 +20,8 @@ struct account {
 	GQueue errands_waiting;
 	GQueue turns; /* its connections that wait for one: daemon/turn.h */
 	bool waits_turn, had_turn;
+	GQueue counting;       /* of its tables: daemon/counting.c */
+	gint64 counting_rests; /* until then, CLOCK_MONOTONIC in microseconds */
 	size_t descriptors; /* held, staged, looked at, or of a message not whole yet */
 	size_t gaps;	    /* numbers without a descriptor in what is held or staged */
 	size_t bytes;	    /* of messages that are not whole yet */

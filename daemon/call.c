@@ -89,5 +89,7 @@ void call_clear(struct call *call)
 	json_decref(call->parameters);
 	look_drop(call->look);
 	fdlist_clear(&call->fds);
+	if (call->state)
+		call->free_state(call->state);
 	*call = (struct call){.fds = call->fds};
 }

@@ -22,9 +22,12 @@ struct call {
 	char *unknown_field; /* of the message, beside the parameters; NULL: all are known */
 	void (*then)(struct peer *peer); /* goes on with it, when what it waits for is done */
 	bool is_paced;			 /* it has its place: peer_may_go() */
+	bool in_turn;			 /* then() is for turns of the peer's user */
 	bool continues;			 /* answers are on their way, and there are more to come */
 	size_t next;			 /* Fetch: where the next one begins */
 	struct look *look;		 /* Store: at what it brought; NULL: none */
+	void *state;			 /* of a call that takes several turns; the method's own */
+	void (*free_state)(void *state);
 };
 
 /*

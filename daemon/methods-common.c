@@ -26,6 +26,19 @@ bool method_unpack(struct peer *peer, const char *format, ...)
 	return r == 0;
 }
 
+void method_add(json_t *array, json_t *item, size_t *bytes)
+{
+	*bytes += json_dumpb(item, NULL, 0, JSON_COMPACT) + 1;
+	json_array_append_new(array, item);
+}
+
+bool method_cursor(struct peer *peer, json_int_t cursor)
+{
+	if (cursor < 0)
+		peer_invalid(peer, "cursor", "a cursor is what \"next\" of the answer before was");
+	return cursor >= 0;
+}
+
 bool method_owner(struct peer *peer, const json_t *json, uid_t *ret_uid)
 {
 	json_int_t uid = json_integer_value(json);

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 struct peer;
+struct server;
 struct session;
 
 /* Does the call that the peer has under way. */
@@ -33,14 +34,29 @@ void method_store(struct peer *peer);
 void method_fetch(struct peer *peer);
 void method_remove(struct peer *peer);
 
-/* Viewing: methods-view.c */
+/* Viewing: methods-list.c, methods-show.c, methods-mappings.c, methods-view.c. It changes nothing. */
 void method_list(struct peer *peer);
 void method_show(struct peer *peer);
 void method_mappings(struct peer *peer);
 void method_monitor(struct peer *peer);
 void method_status(struct peer *peer);
 
+/*
+ * Handles the deaths that the loop has not come to yet, so that every answer after this one tells
+ * of the same states. It may close peers.
+ */
+void method_notice_deaths(const struct server *server);
+
 /* What they share: methods-common.c */
+
+/* Of an answer that can be one of several: a piece that makes it longer is the last. */
+#define METHOD_PAGE_BYTES (64 * 1024)
+
+/* Appends an item to an array of the answer, and adds its length on the wire to *bytes. */
+void method_add(json_t *array, json_t *item, size_t *bytes);
+
+/* false: it is no cursor that the daemon has given, and InvalidParameter has been answered. */
+bool method_cursor(struct peer *peer, json_int_t cursor);
 
 /*
  * Unpacks the call's parameters by a json_unpack() format, which should end in "!" so that unknown

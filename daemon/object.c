@@ -7,10 +7,14 @@
 
 #include "daemon/account.h"
 #include "daemon/identify.h"
+#include "daemon/tally.h"
 #include "daemon/worker.h"
+
+static uint64_t last_serial; /* of all sets: an object that moves to another has a new one there */
 
 void object_take_all(struct object *object, struct fdlist *list)
 {
+	tally_end(g_steal_pointer(&object->tally));
 	for (guint i = 0; i < object->fds->len; i++) {
 		int *fd = &g_array_index(object->fds, int, i);
 
@@ -66,6 +70,7 @@ void object_set_init(struct object_set *set, struct account *account)
 {
 	*set = (struct object_set){
 		.objects = g_ptr_array_new(),
+		.tables = g_ptr_array_new(),
 		.by_name = g_tree_new(compare_objects),
 		.by_id = g_tree_new(compare_ids),
 		.account = account,
@@ -94,6 +99,7 @@ static void object_set_free(struct object_set *set)
 		count(set, kind, -(ssize_t)set->held[kind], 0);
 	count(set, 0, 0, -(ssize_t)set->gaps);
 	g_ptr_array_unref(set->objects);
+	g_ptr_array_unref(set->tables);
 	g_tree_unref(set->by_name);
 	g_tree_unref(set->by_id);
 	*set = (struct object_set){0};
@@ -143,6 +149,22 @@ struct object *object_set_find(const struct object_set *set, enum object_kind ki
 struct object *object_set_find_id(const struct object_set *set, int64_t id)
 {
 	return g_tree_lookup(set->by_id, &id);
+}
+
+guint object_set_index(const struct object_set *set, uint64_t serial)
+{
+	guint low = 0, high = set->objects->len;
+
+	while (low < high) {
+		guint middle = low + (high - low) / 2;
+		const struct object *object = g_ptr_array_index(set->objects, middle);
+
+		if (object->serial < serial)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 size_t object_set_total(const struct object_set *set)
@@ -263,6 +285,12 @@ void object_set_add(struct object_set *set, struct object *object)
 		return;
 	}
 	object_fill_up(object);
+	object->serial = ++last_serial;
+	if (object->kind == OBJECT_TABLE) {
+		if (!object->tally)
+			object->tally = tally_new(g_array_index(object->fds, int, 0));
+		g_ptr_array_add(set->tables, object);
+	}
 	g_ptr_array_add(set->objects, object);
 	g_tree_insert(set->by_name, object, object);
 	g_tree_insert(set->by_id, &object->id, object);
@@ -285,6 +313,7 @@ void object_set_remove(struct object_set *set, struct object *object)
 	g_tree_remove(set->by_name, object);
 	g_tree_remove(set->by_id, &object->id);
 	g_ptr_array_remove(set->objects, object);
+	g_ptr_array_remove(set->tables, object);
 	count_object(set, object, -1);
 }
 

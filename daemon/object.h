@@ -24,6 +24,8 @@ struct object {
 	size_t held;   /* of them not gaps */
 	size_t first;  /* number of the first of them: 0, but for what a message has just brought */
 	uint64_t size; /* bytes; memory, table, state */
+	uint64_t serial;     /* grows from object to object of a set */
+	struct tally *tally; /* table only */
 };
 
 struct account;
@@ -34,6 +36,7 @@ struct account;
  */
 struct object_set {
 	GPtrArray *objects;
+	GPtrArray *tables; /* those of objects that are tables */
 	GTree *by_name, *by_id;
 	size_t held[OBJECT_KINDS]; /* descriptors: what the quota counts */
 	size_t gaps;		   /* numbers in runs that have none */
@@ -57,6 +60,9 @@ char *object_spell(enum object_kind kind, const char *name);
 struct object *object_set_find(const struct object_set *set, enum object_kind kind,
 			       const char *name);
 struct object *object_set_find_id(const struct object_set *set, int64_t id);
+
+/* Where in the set's objects the first is whose serial is that or a later one. */
+guint object_set_index(const struct object_set *set, uint64_t serial);
 
 /* Descriptors that it holds; and those with the gaps between them. */
 size_t object_set_total(const struct object_set *set);

@@ -192,11 +192,25 @@ static void take_turn(void *data)
 {
 	struct peer *peer = peer_ref(data);
 
-	if (peer->call.continues)
+	if (peer->call.continues || peer->call.in_turn)
 		peer_go_on(peer);
 	else if (is_idle(peer))
 		do_call(peer);
 	peer_unref(peer);
+}
+
+void peer_go_on_in_turn(struct peer *peer)
+{
+	struct turns *turns = peer->server->turns;
+
+	if (peer->socket < 0)
+		return;
+	if (turn_take_now(turns, &peer->turn)) {
+		peer_go_on(peer);
+		return;
+	}
+	peer->call.in_turn = true;
+	turn_wait(turns, &peer->turn);
 }
 
 static void on_readable(evutil_socket_t fd, short events, void *data)

@@ -52,6 +52,7 @@ struct peer {
 	bool monitoring;
 	char *monitored_name;
 	uid_t monitored_uid;
+	uint64_t present, present_end; /* serials of sessions that it is still to be told of */
 	GQueue events;
 	size_t events_bytes;
 };
@@ -86,6 +87,12 @@ bool peer_may_see(const struct peer *peer, uid_t uid);
 
 /* What the call that is under way waited for is done: does its call.then, if it is still there. */
 void peer_go_on(struct peer *peer);
+
+/*
+ * The same when it is its user's turn, at once if the user has had none lately: for a piece of work
+ * that takes as long as a call may.
+ */
+void peer_go_on_in_turn(struct peer *peer);
 
 /*
  * For a call that makes PID 1 work (daemon/pace.h): whether the user's pace allows it now. false: it

@@ -46,6 +46,13 @@ static gboolean session_equal(gconstpointer a, gconstpointer b)
 	return x->uid == y->uid && strcmp(x->name, y->name) == 0;
 }
 
+static gint compare_serials(gconstpointer a, gconstpointer b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
 /* Accepting */
 
 static void set_accepting(struct server *server, bool accepting)
@@ -330,15 +337,38 @@ struct session *server_search_session(const struct server *server, const struct 
 	return found;
 }
 
+struct session *server_next_session(const struct server *server, const struct peer *peer,
+				    uint64_t serial)
+{
+	GTreeNode *node = g_tree_lower_bound(server->by_serial, &serial);
+
+	for (; node; node = g_tree_node_next(node)) {
+		struct session *session = g_tree_node_value(node);
+
+		if (peer_may_see(peer, session->uid))
+			return session;
+	}
+	return NULL;
+}
+
+uint64_t server_next_serial(const struct server *server)
+{
+	GTreeNode *last = g_tree_node_last(server->by_serial);
+
+	return last ? *(const uint64_t *)g_tree_node_key(last) + 1 : 0;
+}
+
 void server_add_session(struct server *server, struct session *session)
 {
 	g_hash_table_add(server->sessions, session);
+	g_tree_insert(server->by_serial, &session->serial, session);
 }
 
 void server_remove_session(struct server *server, struct session *session)
 {
 	devices_drop_all(server, session);
 	g_hash_table_remove(server->sessions, session);
+	g_tree_remove(server->by_serial, &session->serial);
 }
 
 /* Life */
@@ -369,6 +399,7 @@ struct server *server_new(struct event_base *base, void (*call)(struct peer *pee
 	server->peers = g_hash_table_new(NULL, NULL);
 	server->monitors = g_hash_table_new(NULL, NULL);
 	server->sessions = g_hash_table_new(session_hash, session_equal);
+	server->by_serial = g_tree_new(compare_serials);
 	server->devices = devices_new();
 	server->turns = turns_new(base);
 	unread_start(base);
@@ -453,6 +484,7 @@ bool server_free(struct server *server)
 	g_hash_table_unref(server->peers);
 	g_hash_table_unref(server->monitors);
 	g_hash_table_unref(server->sessions);
+	g_tree_unref(server->by_serial);
 	g_hash_table_unref(server->devices);
 	g_ptr_array_unref(server->listeners);
 	turns_free(server->turns);

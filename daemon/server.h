@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <glib.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct peer;
@@ -25,6 +26,7 @@ struct server {
 	GHashTable *peers;	      /* a set of struct peer */
 	GHashTable *monitors;	      /* the peers that have called Monitor */
 	GHashTable *sessions;	      /* a set of struct session, by uid and name */
+	GTree *by_serial;	      /* the same in the order of their serials */
 	GHashTable *devices;	      /* PCI address -> struct session: daemon/devices.h */
 	size_t descriptor_limit;      /* that sessions may hold */
 	struct event *status;	      /* tells systemd what changed, once for many changes */
@@ -54,6 +56,13 @@ struct session *server_find_session(const struct server *server, uid_t uid, cons
 /* Of any owner that the peer may see; *ret_many: there are several, so NULL. */
 struct session *server_search_session(const struct server *server, const struct peer *peer,
 				      const char *name, bool *ret_many);
+
+/* The first session whose serial is that or a later one, of those that the peer may see; or NULL. */
+struct session *server_next_session(const struct server *server, const struct peer *peer,
+				    uint64_t serial);
+
+/* One more than the serial of any session there is. */
+uint64_t server_next_serial(const struct server *server);
 void server_add_session(struct server *server, struct session *session);
 void server_remove_session(struct server *server, struct session *session);
 void server_add_monitor(struct server *server, struct peer *peer);

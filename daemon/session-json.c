@@ -3,73 +3,29 @@
 #include "daemon/session-json.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <string.h>
 
 #include "common/table.h"
-#include "daemon/fdinfo.h"
 #include "daemon/session.h"
-#include "daemon/space.h"
+#include "daemon/tally.h"
 
-#define POLL_MAX 1024 /* at once; no more than RLIMIT_NOFILE, or poll() refuses */
-
-/* The count of an eventfd, in hexadecimal; reading the eventfd would consume it. */
-static uint64_t eventfd_pending(int fd)
+static gint compare_names(gconstpointer a, gconstpointer b)
 {
-	char count[32];
-
-	return fdinfo_field(fd, "eventfd-count:", count, sizeof(count))
-		       ? g_ascii_strtoull(count, NULL, 16)
-		       : 0;
-}
-
-/* Adds the count of one vector to the sum and, if list is given, its entry. */
-static uint64_t add_pending(const struct object *object, guint vector, short readable, uint64_t sum,
-			    json_t *list)
-{
-	int fd = g_array_index(object->fds, int, vector);
-	uint64_t count = readable && fd >= 0 ? eventfd_pending(fd) : 0;
-
-	count = MIN(count, (uint64_t)INT64_MAX);
-	if (count > 0 && list)
-		json_array_append_new(list,
-				      json_pack("{s:s, s:I, s:I}", "object", object->name, "vector",
-						(json_int_t)vector, "count", (json_int_t)count));
-	return sum + MIN(count, (uint64_t)INT64_MAX - sum);
-}
-
-uint64_t object_pending(const struct object *object, json_t *list)
-{
-	struct pollfd polls[POLL_MAX];
-	uint64_t sum = 0;
-
-	if (object->kind != OBJECT_EVENTFD)
-		return 0;
-	/* poll() finds the few that have something, so that thousands of idle ones cost little. */
-	for (guint first = 0; first < object->fds->len; first += POLL_MAX) {
-		guint n = MIN(object->fds->len - first, POLL_MAX);
-
-		for (guint i = 0; i < n; i++)
-			polls[i] = (struct pollfd){g_array_index(object->fds, int, first + i),
-						   POLLIN, 0};
-		if (poll(polls, n, 0) <= 0)
-			continue;
-		for (guint i = 0; i < n; i++)
-			sum = add_pending(object, first + i, polls[i].revents, sum, list);
-	}
-	return sum;
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
 /* null: it cannot be told what is in an unreadable one. */
 static json_t *devices_to_json(const struct session *session)
 {
-	g_autoptr(GPtrArray) devices = session_devices(session);
+	GPtrArray *devices = session->summary.devices;
 	json_t *json;
 
 	if (session->state == SESSION_UNREADABLE)
 		return json_null();
 	json = json_array();
-	for (guint i = 0; i < devices->len; i++)
+	if (devices)
+		g_ptr_array_sort(devices, compare_names);
+	for (guint i = 0; devices && i < devices->len; i++)
 		json_array_append_new(json, json_string(g_ptr_array_index(devices, i)));
 	return json;
 }
@@ -103,35 +59,30 @@ static json_t *warning_to_json(const struct session *session)
 			    first->warning, others, others == 1 ? " has" : "s have");
 }
 
-static uint64_t count_mappings(const struct object *table, uint64_t *ret_bytes)
+/* Over all its address spaces, as last counted. */
+static uint64_t mappings_of(const struct session *session)
 {
-	uint64_t count = 0, changes;
+	uint64_t mappings = 0;
 
-	*ret_bytes = 0;
-	space_count(g_array_index(table->fds, int, 0), &count, ret_bytes, &changes);
-	return count;
+	for (guint i = 0; i < session->objects.tables->len; i++) {
+		const struct object *table = g_ptr_array_index(session->objects.tables, i);
+
+		mappings += table->tally->mappings;
+	}
+	return mappings;
 }
 
 json_t *session_to_json(struct session *session)
 {
-	size_t counts[OBJECT_KINDS] = {0};
-	uint64_t mappings = 0, bytes = 0, pending = 0;
+	const size_t *held = session->objects.held;
 	json_t *holder = json_null(), *objects = json_array();
 
 	session_note_unit(session);
-	for (guint i = 0; i < session->objects.objects->len; i++) {
-		const struct object *object = g_ptr_array_index(session->objects.objects, i);
-
-		counts[object->kind] += object->held;
-		pending += MIN(object_pending(object, NULL), (uint64_t)INT64_MAX - pending);
-		if (object->kind == OBJECT_TABLE)
-			mappings += count_mappings(object, &bytes);
-	}
 	for (int kind = 0; kind < OBJECT_KINDS; kind++)
-		if (counts[kind] > 0)
+		if (held[kind] > 0)
 			json_array_append_new(objects, json_pack("{s:s, s:I}", "kind",
 								 object_kind_name(kind), "count",
-								 (json_int_t)counts[kind]));
+								 (json_int_t)held[kind]));
 	if (session_is_held(session))
 		holder = json_pack("{s:i, s:s?}", "pid", (int)session->holder.pid, "unit",
 				   session->unit);
@@ -139,8 +90,8 @@ json_t *session_to_json(struct session *session)
 			 session->name, "uid", (json_int_t)session->uid, "state",
 			 session_state_name(session_visible_state(session)), "holder", holder,
 			 "unit", session->unit, "devices", devices_to_json(session), "objects",
-			 objects, "mappings", (json_int_t)mappings, "pendingInterrupts",
-			 (json_int_t)pending, "ageUsec",
+			 objects, "mappings", (json_int_t)mappings_of(session), "pendingInterrupts",
+			 (json_int_t)session->summary.pending, "ageUsec",
 			 (json_int_t)(g_get_monotonic_time() - session->since), "warning",
 			 warning_to_json(session));
 }
@@ -166,13 +117,12 @@ json_t *space_to_json(const struct session *session, const struct object *table)
 	enum space_vaddr vaddr = status				    ? status->vaddr
 				 : session->state == SESSION_ACTIVE ? SPACE_OWNED
 								    : SPACE_UNKNOWN;
-	uint64_t mappings = 0, bytes = 0;
 	json_t *json;
 
-	mappings = count_mappings(table, &bytes);
 	json = json_pack("{s:s, s:s, s:I, s:I, s:s, s:s*}", "name", table->name, "backend",
-			 is_iommufd ? "iommufd" : "type1", "mappings", (json_int_t)mappings,
-			 "bytes", (json_int_t)bytes, "vaddr", vaddr_names[vaddr], "warning",
+			 is_iommufd ? "iommufd" : "type1", "mappings",
+			 (json_int_t)table->tally->mappings, "bytes",
+			 (json_int_t)table->tally->bytes, "vaddr", vaddr_names[vaddr], "warning",
 			 status ? status->warning : NULL);
 	if (is_iommufd)
 		json_object_set_new(json, "ioasId", json_integer(table->attributes.ioas_id));

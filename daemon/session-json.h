@@ -13,16 +13,13 @@ struct object;
 struct session;
 struct table_slot;
 
-/* type SessionInfo; looks up the unit if nobody has yet. */
+/* type SessionInfo, as of the last survey (daemon/survey.h); looks up the unit if nobody has yet. */
 json_t *session_to_json(struct session *session);
 
-/* type Space, of its table */
+/* type Space, of its table as last counted (daemon/counting.h) */
 json_t *space_to_json(const struct session *session, const struct object *table);
 
 /* type Mapping */
 json_t *mapping_to_json(const struct session *session, const struct table_slot *slot);
-
-/* The sum of an object's interrupts that wait. With list each vector's is appended (type Pending). */
-uint64_t object_pending(const struct object *object, json_t *list);
 
 #endif

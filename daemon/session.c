@@ -137,10 +137,12 @@ static uint64_t new_lineage(void)
 struct session *session_make(struct server *server, const char *name, uid_t uid,
 			     enum session_state state)
 {
+	static uint64_t last_serial;
 	struct session *session = g_new(struct session, 1);
 
 	*session = (struct session){
 		.server = server,
+		.serial = ++last_serial,
 		.name = g_strdup(name),
 		.uid = uid,
 		.account = account_get(uid),
@@ -169,6 +171,7 @@ void session_free(struct session *session)
 	account_put(session->account);
 	journal_free(session->journal);
 	g_hash_table_unref(session->spaces);
+	summary_clear(&session->summary);
 	g_free(session->problem);
 	g_free(session->copy_of);
 	g_free(session->unit);

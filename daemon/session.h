@@ -18,6 +18,7 @@
 #include "common/session-name.h"
 #include "daemon/object.h"
 #include "daemon/space.h"
+#include "daemon/survey.h"
 
 struct account;
 struct journal;
@@ -36,6 +37,7 @@ struct holder {
 
 struct session {
 	struct server *server;
+	uint64_t serial; /* grows from session to session, in the order that List tells them */
 	char *name;
 	uid_t uid;
 	struct account *account; /* of that user */
@@ -46,6 +48,7 @@ struct session {
 	char *unit; /* the systemd unit of the holder, or of the last one; NULL: none, or not known */
 	struct peer *peer; /* the holder's connection; NULL: lost, or none */
 	struct object_set objects;
+	struct summary summary;	 /* of what it holds, by the last survey */
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
 	uint64_t lineage;	 /* random: all copies of this session have it, and no other's */

@@ -184,8 +184,24 @@ class Client:
                 raise AssertionError("Fetch sent descriptors that no object names")
         return held
 
+    def pages(self, method, **parameters):
+        """The answers of a method that tells some at a time, each asked for."""
+        cursor = None
+        while True:
+            answer = self.call(method, {**parameters, "cursor": cursor})[0]
+            yield answer
+            cursor = answer.get("next")
+            if cursor is None:
+                return
+
     def sessions(self):
-        return {(s["uid"], s["name"]): s for s in self.call("List")[0]["sessions"]}
+        listed = [s for answer in self.pages("List") for s in answer["sessions"]]
+        return {(s["uid"], s["name"]): s for s in listed}
 
     def show(self, name, **parameters):
-        return self.call("Show", {"name": name, **parameters})[0]
+        """All of it: the first answer, its lists with those of the others."""
+        first, *others = self.pages("Show", name=name, **parameters)
+        for key in ("objects", "spaces", "pending"):
+            first[key] += [item for answer in others for item in answer[key]]
+        first.pop("next", None)
+        return first

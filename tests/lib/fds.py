@@ -68,7 +68,8 @@ def eventfds(n):
 
 FREE, MAPPED, MAPPING, UNMAPPING = range(4)
 SLOT = struct.Struct("<QQQIBBBB")
-HEADER = struct.Struct("<QIIII40x")
+HEADER = struct.Struct("<QIIIIQ32x")
+CHANGES_AT = 24  # in the header
 TABLE_MAGIC = 0x31656C6261742D63
 MAX_SLOTS = 1 << 18
 
@@ -85,6 +86,7 @@ def make_table(
     slot_size=SLOT.size,
     header_slots=None,
     used=None,
+    changes=0,
     length=None,
     seals=SEALS_TABLE,
 ):
@@ -97,6 +99,7 @@ def make_table(
         slot_size,
         slots if header_slots is None else header_slots,
         len(entries) if used is None else used,
+        changes,
     )
     content = header + b"".join(slot(**entry) for entry in entries)
     size = HEADER.size + slots * SLOT.size if length is None else length

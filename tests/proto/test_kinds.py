@@ -186,6 +186,6 @@ class WrongKinds(StoreTest):
                 self.skipTest("/dev/shm is no tmpfs")
             self.vm.store([describe("memory", "ram", 1)], [file.fileno()])
             self.vm.call("Remove", {"kind": "memory", "name": "ram"})
-            file.write(HEADER.pack(TABLE_MAGIC, 1, 32, 126, 0))
+            file.write(HEADER.pack(TABLE_MAGIC, 1, 32, 126, 0, 0))
             file.flush()
             self.refuse(file.fileno(), ("table", "state"))

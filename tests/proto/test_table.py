@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Mapping tables from a hostile holder: the daemon believes no byte of them, and stays sane."""
 
+import ctypes
 import fcntl
 import mmap
 import os
 import random
+import struct
 import threading
+import unittest
 
 from daemontest import DaemonTest
 from fds import (
-    HEADER, MAX_SLOTS, SEALS_STATE, SEALS_TABLE, TABLE_MAGIC, describe, make_table, memfd,
+    CHANGES_AT, HEADER, MAX_SLOTS, SEALS_STATE, SEALS_TABLE, SLOT, TABLE_MAGIC, describe, make_table,
+    memfd, slot, track,
 )
 from patience import eventually
+
+HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
+HUGE_PAGE = 2 * 1024 * 1024
+HUGE_SLOTS = (HUGE_PAGE - HEADER.size) // SLOT.size  # a table of just a page
 
 STATES = ("mapped", "mapping", "unmapping")
 
@@ -130,7 +138,7 @@ class Table(DaemonTest):
         rng = random.Random(1)
         for turn in range(10):
             content = bytearray(rng.randbytes(64 + 500 * 32))
-            content[:24] = HEADER.pack(TABLE_MAGIC, 1, 32, 500, rng.getrandbits(32))[:24]
+            content[:24] = HEADER.pack(TABLE_MAGIC, 1, 32, 500, rng.getrandbits(32), 0)[:24]
             for i in range(500):  # page multiples, so that many are taken
                 for field in range(3):
                     content[64 + i * 32 + field * 8] = 0
@@ -180,3 +188,97 @@ class Table(DaemonTest):
         self.assertEqual(self.vm.show("vm")["spaces"], [])
         with self.refused("NoSuchObject"):
             self.vm.call("Mappings", {"name": "vm", "space": "s0"})
+
+    def write(self, fd, index, changes=None, **entry):
+        """As a holder's library does, or one of before the header had changes."""
+        os.pwrite(fd, slot(**entry), HEADER.size + index * SLOT.size)
+        if changes is not None:
+            os.pwrite(fd, struct.pack("<Q", changes), CHANGES_AT)
+
+    def test_a_table_is_counted_once_for_each_change_that_it_tells(self):
+        fd = make_table([{"iova": 4096}], slots=4, used=4, changes=1)
+        self.vm.store([describe("table", "s0", 1)], [fd])
+        self.assertEqual(self.view()[0]["mappings"], 1)
+        self.write(fd, 1, iova=8192)  # what is not told is not seen before long
+        self.assertEqual(self.vm.show("vm")["spaces"][0]["mappings"], 1)
+        self.write(fd, 2, changes=2, iova=16384)
+        self.assertEqual(self.vm.show("vm")["spaces"][0]["mappings"], 3)
+        self.assertEqual(self.vm.sessions()[(os.getuid(), "vm")]["mappings"], 3)
+
+    def test_a_table_that_does_not_tell_of_changes_is_counted_for_each_look(self):
+        fd = make_table([{"iova": 4096}], slots=8, used=8)
+        self.vm.store([describe("table", "s0", 1)], [fd])
+        for i in range(1, 8):
+            self.assertEqual(self.vm.show("vm")["spaces"][0]["mappings"], i)
+            self.assertEqual(self.vm.sessions()[(os.getuid(), "vm")]["mappings"], i)
+            self.write(fd, i, iova=i << 20)
+
+    def test_looking_at_sparse_tables_makes_no_memory(self):
+        tables = [make_table([{"iova": 4096}], slots=MAX_SLOTS, used=MAX_SLOTS) for _ in range(20)]
+        self.vm.store([describe("table", f"s{i}", i + 1, i) for i in range(20)], tables)
+        before = [os.fstat(fd).st_blocks for fd in tables], self.shmem()
+        # So much is read in pieces, and nobody waits for all of it.
+        counts = lambda: [space["mappings"] for space in self.vm.show("vm")["spaces"]]
+        self.assertTrue(eventually(lambda: counts() == [1] * 20))
+        self.assertEqual(self.vm.sessions()[(os.getuid(), "vm")]["mappings"], 20)
+        for answer in self.vm.pages("Mappings", name="vm", space="s3"):
+            self.assertLessEqual(len(answer["mappings"]), 1)
+        self.assertEqual(([os.fstat(fd).st_blocks for fd in tables], self.shmem()), before)
+        holder = self.holder()
+        holder.attach("sparse")
+        holder.store([describe("table", "s", 1)], [tables[0]])
+        holder.kill()
+        self.vm.show("sparse")
+        self.assertEqual(([os.fstat(fd).st_blocks for fd in tables], self.shmem()), before)
+
+    def shmem(self):
+        """What of shared memory the daemon has in its address space: nothing, as it maps none."""
+        with open(f"/proc/{self.daemon.pid}/status", encoding="ascii") as status:
+            return next(line for line in status if line.startswith("RssShmem:"))
+
+    def huge_table(self):
+        """A table of a huge page, and how many of these the host had before."""
+        try:
+            with open(HUGE_PAGES, encoding="ascii") as file:
+                before = file.read()
+            self.addCleanup(self.set_huge_pages, before)
+            self.set_huge_pages(str(int(before) + 1))
+            fd = track(
+                os.memfd_create("table", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
+            )
+            os.ftruncate(fd, HUGE_PAGE)
+            with mmap.mmap(fd, HUGE_PAGE) as memory:
+                content = HEADER.pack(TABLE_MAGIC, 1, SLOT.size, HUGE_SLOTS, HUGE_SLOTS, 0)
+                memory[: len(content)] = content
+                memory[HUGE_PAGE - SLOT.size :] = slot(iova=1 << 20)
+        except OSError as error:
+            raise unittest.SkipTest(f"no huge page of 2 MiB is to be had: {error}")
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS_TABLE)
+        self.addCleanup(self.set_huge_pages, before)
+        return fd, before
+
+    def set_huge_pages(self, n):
+        with open(HUGE_PAGES, "w", encoding="ascii") as file:
+            file.write(n)
+
+    def test_a_hole_in_a_table_of_huge_pages_does_no_harm(self):
+        fd, before = self.huge_table()
+        holder, client = self.holder(), self.client()
+        holder.attach("huge")
+        holder.store([describe("table", "s0", 1)], [fd])
+        self.assertEqual(client.show("huge")["spaces"][0]["mappings"], 1)
+        # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE; and the page goes, so that nobody can have it.
+        libc = ctypes.CDLL(None, use_errno=True)
+        size = ctypes.c_long(HUGE_PAGE)
+        self.assertEqual(libc.fallocate(fd, 3, ctypes.c_long(0), size), 0)
+        self.set_huge_pages(before)
+        self.assertEqual(os.fstat(fd).st_blocks, 0)
+        for _ in range(2):
+            client.show("huge")
+            client.sessions()
+            mappings = client.call("Mappings", {"name": "huge", "space": "s0"})[0]
+            self.assertEqual(mappings, {"mappings": []})
+            holder.kill()
+        self.assertEqual(client.show("huge")["session"]["state"], "orphaned")
+        self.assertEqual(os.fstat(fd).st_blocks, 0)
+        self.assertTrue(self.daemon.is_alive())

@@ -13,7 +13,7 @@ import unittest
 
 from client import Client, VarlinkError, encode
 from daemontest import DaemonTest
-from fds import describe, eventfd, eventfds, memfd
+from fds import HEADER, SLOT, describe, eventfd, eventfds, make_table, memfd, slot
 from holder import NOBODY, unit
 from patience import eventually
 
@@ -386,6 +386,30 @@ class HangingCloses(DaemonTest):
         self.assertTrue(eventually(lambda: can_connect(other)))
         other.kill()
 
+    def test_tables_that_are_not_counted_for_long_are_told_as_they_were(self):
+        other, root = self.holder(uid=NOBODY), self.client()
+        other.connect()
+        other.attach("vm")
+        table = make_table([{"iova": 4096}], slots=2, used=2)
+        other.store([describe("table", "s0", 1)], [table])
+        self.assertEqual(root.sessions()[(NOBODY, "vm")]["mappings"], 1)
+        connections = [other.connect() for _ in range(9)]
+        with self.daemon.stopped():
+            for i in range(260):
+                self.send(other, connections[i // 30])
+        self.assertTrue(eventually(lambda: self.threads() > 256))
+        os.pwrite(table, slot(iova=8192), HEADER.size + SLOT.size)
+        for _ in range(3):
+            self.assertEqual(root.sessions()[(NOBODY, "vm")]["mappings"], 1)
+            self.assertEqual(root.show("vm", uid=NOBODY)["spaces"][0]["mappings"], 1)
+        self.let_go()
+        self.assertTrue(eventually(lambda: root.sessions()[(NOBODY, "vm")]["mappings"] == 2))
+        other.kill()
+
+    def threads(self):
+        with open(f"/proc/{self.daemon.pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+
     def test_refused_connections_are_no_way_to_more_threads(self):
         other, root = self.holder(uid=NOBODY), self.client()
         with self.daemon.stopped():  # once: a signal ends the hanging
@@ -396,8 +420,7 @@ class HangingCloses(DaemonTest):
             with self.assertRaises((VarlinkError, ConnectionError)):
                 other.do("receive", connection)
         self.assert_served(root)
-        with open(f"/proc/{self.daemon.pid}/status", encoding="ascii") as status:
-            threads = next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+        threads = self.threads()
         self.assertLess(threads, 48 + 16)
         self.assertGreater(threads, 40)  # they do hang
         self.let_go()
