@@ -6,6 +6,7 @@
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -125,8 +126,25 @@ static void print_error(const char *text)
 	logwriter_flush(LAST_WORDS_USEC);
 }
 
+/* libevent would write to standard error itself; after an error it exits. */
+static void take_from_libevent(int severity, const char *text)
+{
+	switch (severity) {
+	case EVENT_LOG_ERR:
+		log_error(NULL, "libevent: %s", text);
+		logwriter_flush(LAST_WORDS_USEC);
+		break;
+	case EVENT_LOG_WARN:
+		log_limited(RATELIMIT_NOBODY, G_LOG_LEVEL_WARNING, NULL, "libevent: %s", text);
+		break;
+	default:
+		log_debug(NULL, "libevent: %s", text);
+	}
+}
+
 void log_init(void)
 {
+	event_set_log_callback(take_from_libevent);
 	is_journal = g_log_writer_is_journald(STDERR_FILENO);
 	g_log_set_writer_func(take, NULL, NULL);
 	g_set_printerr_handler(print_error);

@@ -13,7 +13,7 @@
 
 struct session;
 
-/* Decides where messages go, GLib's own included. To be called before there is one. */
+/* Decides where messages go, GLib's and libevent's included. To be called before there is one. */
 void log_init(void);
 
 /*

@@ -226,6 +226,21 @@ class FullFile(DaemonTest):
         self.assertRegex(self.daemon.log(), r"\n.*\d messages were lost.*\n.*session again")
 
 
+class Descriptors(unittest.TestCase):
+    def test_with_too_few_to_start_it_says_so_and_ends(self):
+        """Libraries say it in the daemon's log, too, and never by themselves to standard error."""
+        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+        with tempfile.TemporaryDirectory(prefix="vfio-cprd-") as folder:
+            path = os.path.join(folder, "socket")
+            for n in range(4, 10):
+                command = ["prlimit", f"--nofile={n}:{n}", DAEMON, "--socket", path]
+                done = subprocess.run(command, env=environment, capture_output=True, text=True)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn("vfio-cprd: error: ", done.stderr)
+                for line in done.stderr.splitlines():
+                    self.assertRegex(line, r"\Avfio-cprd: ")
+
+
 class StandardDescriptors(DaemonTest):
     def make_daemon(self):
         return Daemon(closed=(0, 1, 2))
