@@ -32,10 +32,10 @@ static bool is_lost(int error, const struct call_error *answer)
 }
 
 /* Whether connect() failed because no daemon is there, which may change when one is started. */
-static bool is_away(int error)
+static bool is_away(int error, const struct call_error *answer)
 {
-	return error == -ECONNREFUSED || error == -ENOENT || error == -EAGAIN ||
-	       error == -ECONNRESET;
+	return answer->name[0] == '\0' && (error == -ECONNREFUSED || error == -ENOENT ||
+					   error == -EAGAIN || error == -ECONNRESET);
 }
 
 static void link_drop(struct vfio_cpr *cpr)
@@ -114,7 +114,7 @@ int link_connect(struct vfio_cpr *cpr, uint32_t timeout_msec)
 		r = link_try(cpr, link_answer_timeout(cpr), &error);
 		if (r == 0)
 			return 0;
-		if (!is_away(r) && !is_lost(r, &error))
+		if (!is_away(r, &error) && !is_lost(r, &error))
 			return link_fail(cpr, r, &error);
 		left = (deadline - g_get_monotonic_time()) / 1000;
 		if (left <= 0) {

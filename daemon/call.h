@@ -28,6 +28,7 @@ struct call {
 	struct look *look;		 /* Store: at what it brought; NULL: none */
 	void *state;			 /* of a call that takes several turns; the method's own */
 	void (*free_state)(void *state);
+	int error; /* Attach: -errno, to be answered when the session is gone */
 };
 
 /*

@@ -12,33 +12,36 @@ GHashTable *devices_new(void)
 	return g_hash_table_new_full(namehash, g_str_equal, g_free, NULL);
 }
 
+void devices_take_closing(struct server *server, struct session *session, const char *name)
+{
+	g_hash_table_replace(server->devices, g_strdup(name), session);
+}
+
 void devices_take(struct server *server, struct session *session, const struct object_set *set)
 {
 	for (guint i = 0; i < set->objects->len; i++) {
 		const struct object *object = g_ptr_array_index(set->objects, i);
 
 		if (object->kind == OBJECT_DEVICE)
-			g_hash_table_replace(server->devices, g_strdup(object->name), session);
+			devices_take_closing(server, session, object->name);
 	}
-}
-
-static bool holds(const struct session *session, const char *name)
-{
-	return object_set_find(&session->objects, OBJECT_DEVICE, name);
 }
 
 struct session *devices_holder(const struct server *server, const char *name)
 {
-	struct session *session = g_hash_table_lookup(server->devices, name);
-
-	/* Whose connection ended while a device of it was closed has not dropped that. */
-	return session && (session->busy || holds(session, name)) ? session : NULL;
+	return g_hash_table_lookup(server->devices, name);
 }
 
-void devices_drop(struct server *server, const struct session *session, const char *name)
+static gboolean is_closed(gpointer name, gpointer value, gpointer data)
 {
-	if (!holds(session, name) && g_hash_table_lookup(server->devices, name) == session)
-		g_hash_table_remove(server->devices, name);
+	const struct session *session = data;
+
+	return value == session && !object_set_find(&session->objects, OBJECT_DEVICE, name);
+}
+
+void devices_drop_closed(struct server *server, const struct session *session)
+{
+	g_hash_table_foreach_remove(server->devices, is_closed, (gpointer)session);
 }
 
 static gboolean is_of_session(gpointer key, gpointer value, gpointer session)

@@ -17,14 +17,17 @@ GHashTable *devices_new(void);
 /* The devices of the set, which go into the session, are its now. */
 void devices_take(struct server *server, struct session *session, const struct object_set *set);
 
+/* One that the session does not hold any more, and that may not be closed yet, likewise. */
+void devices_take_closing(struct server *server, struct session *session, const char *name);
+
 /*
- * The session that has it: holds it, or may not be done with closing it; NULL: none. Here and below
- * the name is as object_spell() has it.
+ * The session that has it: holds it, or may not be done with closing it; NULL: none. The name is as
+ * object_spell() has it.
  */
 struct session *devices_holder(const struct server *server, const char *name);
 
-/* It is closed, and nobody's now; unless the session holds it again, or it is another's. */
-void devices_drop(struct server *server, const struct session *session, const char *name);
+/* What was taken out of the session is closed: devices that it does not hold are nobody's now. */
+void devices_drop_closed(struct server *server, const struct session *session);
 
 /* The session is gone. */
 void devices_drop_all(struct server *server, const struct session *session);

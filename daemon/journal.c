@@ -177,9 +177,12 @@ int journal_write(struct journal *journal, const json_t *record, const int *fds,
 		r = memfd < 0 ? memfd : send_message(journal->send, IN_MEMFD, all, n_fds + 1);
 	}
 	free(text);
-	if (r == 0)
+	if (r == 0) {
 		journal->records++;
-	return r;
+		journal->descriptors += n_fds + (memfd >= 0);
+	}
+	/* The first send after the receiving end was closed with messages in it: unix_release_sock(). */
+	return r == -ECONNRESET ? -EPIPE : r;
 }
 
 bool journal_is_crowded(const struct journal *journal)
@@ -253,6 +256,7 @@ int journal_peek(struct journal *journal, json_t **ret_record, struct fdlist *re
 	if (header.msg_flags & MSG_TRUNC)
 		return -EBADMSG;
 	journal->records++;
+	journal->descriptors += ret_fds->n;
 	if (n == (ssize_t)strlen(IN_MEMFD) && memcmp(text, IN_MEMFD, n) == 0) {
 		auto_fd memfd = ret_fds->n > 0 ? ret_fds->fds[ret_fds->n - 1] : -1;
 

@@ -35,6 +35,7 @@ struct journal {
 	int receive;   /* -1: only PID 1 has it, so that a send fails with -EPIPE if it does not */
 	int send;
 	unsigned int records; /* written */
+	size_t descriptors;   /* that these brought, and that are in flight while it is there */
 };
 
 /*

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "common/fd.h"
+#include "daemon/devices.h"
 #include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/log.h"
@@ -28,6 +29,13 @@ static void release_done(struct session *session)
 	g_autofree char *name = g_strdup(session->copy_of ? session->copy_of : session->name);
 	uid_t uid = session->uid;
 
+	if (keep_holds(session)) {
+		/* It is tried again. Who held it has nothing of it any more, and need not be watched. */
+		holder_clear(&session->holder);
+		keep_state(session); /* so that the next daemon goes on with it */
+		session_set_idle(session);
+		return;
+	}
 	session_happened(session, HAPPENED_RELEASED, NULL);
 	server_remove_session(server, session);
 	session_free(session);
@@ -157,6 +165,17 @@ static struct holder recover_holder(struct holder *found)
 	};
 }
 
+/* Those that the last daemon had removed, and systemd may hold yet, are its too. */
+static void recover_devices(struct session *session, const struct replay *replay)
+{
+	devices_take(session->server, session, &session->objects);
+	session->debt.copy = replay->removed;
+	session->device_closing = replay->removed_devices->len > 0;
+	for (guint i = 0; i < replay->removed_devices->len; i++)
+		devices_take_closing(session->server, session,
+				     g_ptr_array_index(replay->removed_devices, i));
+}
+
 struct session *session_recover(struct server *server, struct replay *replay,
 				struct journal *journal)
 {
@@ -174,6 +193,11 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	session->spaces = g_steal_pointer(&replay->spaces);
 	object_set_move(&session->objects, &replay->objects);
 	server_add_session(server, session);
+	recover_devices(session, replay);
+	if (session->state == SESSION_RELEASING) {
+		session_release(session);
+		return session;
+	}
 	if (session->died == 0 && !process_lives(session->holder.pidfd))
 		session->died = SESSION_DIED_UNSEEN;
 	session->unit_due =

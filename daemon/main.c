@@ -183,7 +183,7 @@ static void serve(struct event_base *base, struct server *server)
 	struct event *terminate = catch_signal(base, SIGTERM, on_stop, server);
 	struct event *interrupt = catch_signal(base, SIGINT, on_stop, server);
 	struct event *hangup = catch_signal(base, SIGHUP, on_reload, server);
-	const char *warning = server_warning(server);
+	g_autofree char *warning = server_warning(server, 0);
 
 	enter_sandbox();
 	notify_ready();

@@ -91,20 +91,35 @@ struct session *method_held_session(struct peer *peer, void (*then)(struct peer 
 		session_wait(session, peer, then);
 		return NULL;
 	}
+	if (session->state == SESSION_RELEASING) {
+		method_fail_release(peer, session);
+		return NULL;
+	}
 	return session;
 }
 
 void method_keep_anew(struct peer *peer, struct session *session, void (*then)(struct peer *peer))
 {
-	keep_anew(session, NULL);
+	keep_anew(session);
 	session_wait(session, peer, then);
+}
+
+bool method_keep_state(struct peer *peer, struct session *session, void (*then)(struct peer *peer))
+{
+	int r = keep_state(session);
+
+	if (r == 0)
+		return true;
+	keep_state_again(session, r);
+	session_wait(session, peer, then);
+	return false;
 }
 
 void method_finish_change(struct peer *peer)
 {
 	struct session *session = method_held_session(peer, method_finish_change);
 
-	if (session && session->kept == 0)
+	if (session && !session->debt.state)
 		peer_reply(peer, json_object(), NULL, 0);
 	else if (session)
 		method_fail_unkept(peer, session);
@@ -112,9 +127,21 @@ void method_finish_change(struct peer *peer)
 
 void method_fail_unkept(struct peer *peer, const struct session *session)
 {
+	g_autofree char *cause = keep_explain(session->debt.error);
+
 	peer_fail(
-		peer, "KernelFailure", EIO,
-		"session %s: the change is made, but could not be kept in its journal, so that the "
-		"daemon's death would undo it: look into the daemon's log, then repeat it",
-		session->name);
+		peer, "KernelFailure", -session->debt.error,
+		"session %s: the change is made, but not kept, so that the daemon's death would undo "
+		"it: %s. It is tried again until it is done, and Status warns meanwhile",
+		session->name, cause);
+}
+
+void method_fail_release(struct peer *peer, const struct session *session)
+{
+	g_autofree char *cause = keep_explain(session->debt.error);
+
+	peer_fail(peer, "KernelFailure", -session->debt.error,
+		  "session %s is being released, but systemd still holds what was in it: %s. It is "
+		  "tried again until it is done, and listed as releasing meanwhile",
+		  session->name, cause);
 }

@@ -22,6 +22,44 @@ static void answer_attach(struct peer *peer, const char *start)
 		   NULL, 0);
 }
 
+/* It is kept now, if it can be. */
+static void finish_attached(struct peer *peer, const char *start, void (*then)(struct peer *peer))
+{
+	struct session *session = method_held_session(peer, then);
+	g_autofree char *cause = NULL;
+
+	if (!session)
+		return;
+	/* That others have too much in flight is no reason to fail a VM: it is kept when it can be. */
+	if (!session->debt.state || session->debt.error == -ETOOMANYREFS) {
+		answer_attach(peer, start);
+		return;
+	}
+	cause = keep_explain(session->debt.error);
+	peer_fail(
+		peer, "KernelFailure", -session->debt.error,
+		"session %s is %s, but that is not kept, so that the daemon's death would make it an "
+		"orphan again: %s. It is tried again until it is done, and Status warns meanwhile",
+		session->name, start, cause);
+}
+
+static void finish_claim(struct peer *peer)
+{
+	finish_attached(peer, "claimed", finish_claim);
+}
+
+static void finish_resume(struct peer *peer)
+{
+	finish_attached(peer, "resumed", finish_resume);
+}
+
+static void resume(struct peer *peer, struct session *session)
+{
+	session_resume(session, peer);
+	if (!session->debt.state || method_keep_state(peer, session, finish_resume))
+		answer_attach(peer, "resumed");
+}
+
 /* The holder lives. That process may come back on a new connection, and nobody else. */
 static void attach_to_held(struct peer *peer, struct session *session)
 {
@@ -38,32 +76,14 @@ static void attach_to_held(struct peer *peer, struct session *session)
 			session->name, (int)session->holder.pid, unit);
 		return;
 	}
-	session_resume(session, peer);
-	answer_attach(peer, "resumed");
-}
-
-static void finish_claim(struct peer *peer)
-{
-	struct session *session = method_held_session(peer, finish_claim);
-
-	if (session && session->kept == 0)
-		answer_attach(peer, "claimed");
-	else if (session)
-		peer_fail(
-			peer, "KernelFailure", EIO,
-			"session %s is claimed, but that could not be kept in its journal, so that the "
-			"daemon's death would make it an orphan again: look into the daemon's log; what "
-			"is kept next, such as a Commit, keeps this too",
-			session->name);
+	resume(peer, session);
 }
 
 static void claim(struct peer *peer, struct session *session)
 {
 	session_claim(session, peer);
-	if (keep_state(session) == 0)
+	if (method_keep_state(peer, session, finish_claim))
 		answer_attach(peer, "claimed");
-	else
-		method_keep_anew(peer, session, finish_claim);
 	session_happened(session, HAPPENED_CLAIMED, NULL);
 }
 
@@ -76,21 +96,33 @@ static char *refuse_session(uid_t uid)
 	return refusal;
 }
 
+static void finish_refusal(struct peer *peer)
+{
+	const char *name = json_string_value(json_object_get(peer->call.parameters, "name"));
+	g_autofree char *cause = keep_explain(peer->call.error);
+
+	peer_fail(
+		peer, "KernelFailure", -peer->call.error,
+		"session %s is not made, as its journal could not be stored, and it would not survive "
+		"the daemon's death: %s",
+		name, cause);
+}
+
 /* The peer has the session, whose journal was being stored meanwhile. */
 static void finish_create(struct peer *peer)
 {
 	struct session *session = method_held_session(peer, finish_create);
 
-	if (session && session->kept == 0) {
-		answer_attach(peer, "new");
-		keep_state(session); /* now with the unit, which is no loss if it fails */
-	} else if (session) {
+	if (!session)
+		return;
+	if (session->debt.state) {
+		peer->call.error = session->debt.error;
 		session_release(session);
-		peer_fail(
-			peer, "KernelFailure", EIO,
-			"the session's journal could not be stored with systemd, so that it would "
-			"not survive the daemon's death: look into the daemon's log");
+		session_wait(session, peer, finish_refusal);
+		return;
 	}
+	answer_attach(peer, "new");
+	keep_state_later(session); /* now with the unit */
 }
 
 static void create(struct peer *peer, const char *name, uid_t uid)
@@ -111,6 +143,30 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 	else
 		finish_create(peer);
 	session_note_unit(session);
+}
+
+/*
+ * The session that the call under way, an Attach or a Release, means by its parameters; NULL: there
+ * is none (any more).
+ */
+static struct session *session_meant(const struct peer *peer)
+{
+	const char *name = json_string_value(json_object_get(peer->call.parameters, "name"));
+	const json_t *owner = json_object_get(peer->call.parameters, "uid");
+	bool many;
+
+	if (!name)
+		return peer->session;
+	return json_is_integer(owner)
+		       ? server_find_session(peer->server, json_integer_value(owner), name)
+		       : server_search_session(peer->server, peer, name, &many);
+}
+
+/* A release that systemd has held up is tried again at once. */
+static void go_on_releasing(struct session *session)
+{
+	if (!session->busy)
+		keep_settle(session);
 }
 
 /* Whether a session can be held over this connection. false: an error has been answered. */
@@ -146,6 +202,17 @@ static bool can_hold(struct peer *peer, const char *name)
 	return true;
 }
 
+/* The release that the call waited for, or tried again, is at its end. */
+static void attach_after_release(struct peer *peer)
+{
+	struct session *session = session_meant(peer);
+
+	if (session && !session->busy && session->state == SESSION_RELEASING)
+		method_fail_release(peer, session);
+	else
+		method_attach(peer);
+}
+
 void method_attach(struct peer *peer)
 {
 	const char *name;
@@ -173,6 +240,11 @@ void method_attach(struct peer *peer)
 			  session->problem);
 		return;
 	}
+	if (session->state == SESSION_RELEASING) {
+		go_on_releasing(session);
+		session_wait(session, peer, attach_after_release);
+		return;
+	}
 	if (!session->busy && session_holder_lives(session)) {
 		attach_to_held(peer, session);
 		return;
@@ -193,17 +265,16 @@ void method_commit(struct peer *peer)
 	if (!session || !method_unpack(peer, "{!}"))
 		return;
 	is_back = session_commit(session, &died);
-	if (keep_state(session) == 0)
+	if (method_keep_state(peer, session, method_finish_change))
 		peer_reply(peer, json_object(), NULL, 0);
-	else
-		method_keep_anew(peer, session, method_finish_change);
 	if (!is_back)
 		return;
 	/* After the answer, as with a claim. */
 	session_note_unit(session);
 	session_happened(session, HAPPENED_ACTIVE, &(struct happening_detail){.died = died});
 	if (!session->busy)
-		keep_state(session); /* now with the unit, which is no loss if it fails */
+		keep_state_later(session); /* now with the unit */
+	keep_tidy(session);
 }
 
 /* Called in the same turn of the loop in which the release begins: no claim can come in between. */
@@ -218,10 +289,25 @@ static bool refuse_living(struct peer *peer, struct session *session)
 	return true;
 }
 
-/* The release that the call waited for is at its end, and the session gone. */
+/* The release that the call waited for is at its end: the session is gone, or held by systemd yet. */
 static void finish_release(struct peer *peer)
 {
-	peer_reply(peer, json_object(), NULL, 0);
+	struct session *session = session_meant(peer);
+
+	if (session && !session->busy && session->state == SESSION_RELEASING)
+		method_fail_release(peer, session);
+	else
+		peer_reply(peer, json_object(), NULL, 0);
+}
+
+/* The session that is to be released. NULL: an error has been answered, or the call waits. */
+static struct session *session_to_release(struct peer *peer, const char *name, const json_t *owner)
+{
+	if (name)
+		return method_find_session(peer, name, owner);
+	if (peer->session && peer->session->state == SESSION_RELEASING)
+		return peer->session;
+	return method_held_session(peer, method_release);
 }
 
 void method_release(struct peer *peer)
@@ -234,15 +320,17 @@ void method_release(struct peer *peer)
 	if (!method_unpack(peer, "{s?s, s?o, s?b !}", "name", &name, "uid", &owner, "whenDead",
 			   &when_dead))
 		return;
-	session = name ? method_find_session(peer, name, owner)
-		       : method_held_session(peer, method_release);
+	session = session_to_release(peer, name, owner);
 	if (!session || (when_dead && refuse_living(peer, session)))
 		return;
-	if (!session->busy && !peer_may_go(peer, method_release))
-		return;
-	if (!session->busy) {
-		g_autofree char *who = peer_describe(peer);
+	if (session->state == SESSION_RELEASING) {
+		go_on_releasing(session);
+	} else if (!session->busy) {
+		g_autofree char *who = NULL;
 
+		if (!peer_may_go(peer, method_release))
+			return;
+		who = peer_describe(peer);
 		session_happened(session, HAPPENED_RELEASING,
 				 &(struct happening_detail){.by = who});
 		session_release(session);

@@ -3,12 +3,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/devices.h"
 #include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/methods.h"
 #include "daemon/peer.h"
-#include "daemon/server.h"
 #include "daemon/session.h"
 #include "daemon/worker.h"
 
@@ -83,24 +81,46 @@ static char *object_meant(struct peer *peer, const char **ret_kind_name, int *re
 	return object_spell(*ret_kind, name);
 }
 
-/* The object's descriptors are closed, by the kernel too. */
+static void fail_held(struct peer *peer, const struct session *session)
+{
+	g_autofree char *cause = keep_explain(session->debt.error);
+
+	peer_fail(
+		peer, "KernelFailure", -session->debt.error,
+		"session %s: what was removed is not in it any more, but not closed: systemd still "
+		"holds it. %s. It is tried again until it is done, and Status warns meanwhile",
+		session->name, cause);
+}
+
+/* The object's descriptors are closed, by the kernel too, unless systemd has not let go of them. */
 static void finish_remove(struct peer *peer)
 {
 	struct session *session = method_held_session(peer, finish_remove);
+
+	if (session && keep_holds(session))
+		fail_held(peer, session);
+	else if (session)
+		peer_reply(peer, json_object(), NULL, 0);
+}
+
+/* There is no such object. If it was removed before, and was not closed then, it may be by now. */
+static void finish_nothing(struct peer *peer)
+{
+	struct session *session = method_held_session(peer, finish_nothing);
 	g_autofree char *name = NULL;
 	const char *kind_name;
 	int kind;
 
-	if (session)
-		name = object_meant(peer, &kind_name, &kind);
-	if (!name)
+	if (!session)
 		return;
-	if (kind == OBJECT_DEVICE)
-		devices_drop(peer->server, session, name);
-	/* A journal that could not be written anew may still take the one line. */
-	if (session->kept < 0)
-		session->kept = keep_removal(session, kind, name);
-	method_finish_change(peer);
+	if (keep_holds(session)) {
+		fail_held(peer, session);
+		return;
+	}
+	name = object_meant(peer, &kind_name, &kind);
+	if (name)
+		peer_fail(peer, "NoSuchObject", ENOENT, "session %s holds no %s %s", session->name,
+			  kind_name, name);
 }
 
 void method_remove(struct peer *peer)
@@ -118,15 +138,19 @@ void method_remove(struct peer *peer)
 		return;
 	if (kind >= 0)
 		object = object_set_find(&session->objects, kind, name);
+	if (!object && keep_holds(session)) {
+		keep_settle(session);
+		session_wait(session, peer, finish_nothing);
+		return;
+	}
 	if (!object) {
-		peer_fail(peer, "NoSuchObject", ENOENT, "session %s holds no %s %s", session->name,
-			  kind_name, name);
+		finish_nothing(peer);
 		return;
 	}
 	object_set_remove(&session->objects, object);
 	object_take_all(object, &fds);
 	object_free(object);
 	session_happened(session, HAPPENED_CHANGED, NULL);
-	keep_anew(session, &fds);
+	keep_removal(session, kind, name, &fds);
 	session_wait(session, peer, finish_remove);
 }

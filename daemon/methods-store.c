@@ -162,6 +162,16 @@ static int keep_staged(struct peer *peer, struct session *session)
 	return peer->staged.objects->len > 0 ? keep_objects(session, &peer->staged) : 0;
 }
 
+/* Nothing has changed. */
+static void refuse_unkept(struct peer *peer, const struct session *session, int error)
+{
+	g_autofree char *cause = keep_explain(error);
+
+	drop_staged(peer);
+	peer_fail(peer, "QuotaExceeded", error == -EAGAIN ? ENOSPC : -error,
+		  "session %s takes no more for now: %s", session->name, cause);
+}
+
 /* The journal was written anew: if it has no room now, it never will. */
 static void store_again(struct peer *peer)
 {
@@ -171,15 +181,13 @@ static void store_again(struct peer *peer)
 		return;
 	if (!staged_fits(peer, session)) {
 		drop_staged(peer);
-	} else if (keep_staged(peer, session) < 0) {
-		drop_staged(peer);
-		peer_fail(
-			peer, "QuotaExceeded", ENOSPC,
-			"session %s takes no more: its journal is full (raise net.core.wmem_max), or "
-			"systemd's fd store has dropped it; the daemon's log tells",
-			session->name);
 	} else {
-		finish_store(peer, session);
+		int r = keep_staged(peer, session);
+
+		if (r < 0)
+			refuse_unkept(peer, session, r);
+		else
+			finish_store(peer, session);
 	}
 }
 

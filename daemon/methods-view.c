@@ -72,7 +72,7 @@ void method_monitor(struct peer *peer)
 void method_status(struct peer *peer)
 {
 	const struct server *server = peer->server;
-	const char *warning = server_warning(server);
+	g_autofree char *warning = server_warning(server, peer->uid);
 
 	if (!method_unpack(peer, "{!}"))
 		return;

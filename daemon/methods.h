@@ -83,14 +83,20 @@ struct session *method_held_session(struct peer *peer, void (*then)(struct peer 
 
 /*
  * A change that the journal did not take: it is written anew, with the session as it is now. Then
- * the call goes on with then(peer), and session->kept tells how it went.
+ * the call goes on with then(peer), and session->debt tells how it went.
  */
 void method_keep_anew(struct peer *peer, struct session *session, void (*then)(struct peer *peer));
 
-/* Answers a change of the session that is made and, as session->kept tells, kept or not. */
+/* true: the session's state is kept. Else as method_keep_anew(), with all that may help. */
+bool method_keep_state(struct peer *peer, struct session *session, void (*then)(struct peer *peer));
+
+/* Answers a change of the session's state that is made and, as its debt tells, kept or not. */
 void method_finish_change(struct peer *peer);
 
 /* What was done is not in the journal: it may be undone by the daemon's death, and is no success. */
 void method_fail_unkept(struct peer *peer, const struct session *session);
+
+/* What the session had is closed here, and systemd has not let go of it: it is not released yet. */
+void method_fail_release(struct peer *peer, const struct session *session);
 
 #endif

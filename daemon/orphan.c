@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What is done when a holder has died: a worker settles the address spaces (settle.c), then the
- * session is an orphan that can be claimed.
+ * What is done when a holder has died: a worker settles the address spaces (settle.c), in the name of
+ * the session's owner, then the session is an orphan that can be claimed.
  */
 #include "daemon/orphan.h"
 
+#include "daemon/errand.h"
 #include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/oldorphan.h"
@@ -38,10 +39,12 @@ static void orphan_done(void *data)
 
 	settle_finish(work->plan, session);
 	g_free(work);
+	if (!session->server)
+		return; /* the daemon has ended */
 	session_set_state(session, SESSION_ORPHANED);
 	session_happened(session, HAPPENED_ORPHANED, &detail);
 	oldorphan_watch(session);
-	keep_state(session); /* nobody waits for it: without it the work is done again */
+	keep_state_later(session); /* nobody waits for it: without it the work is done again */
 	session_set_idle(session);
 }
 
@@ -57,5 +60,12 @@ void orphan_begin(struct session *session, pid_t pid)
 		.started = g_get_monotonic_time(),
 	};
 	session->busy = true;
-	worker_run(orphan_in_thread, orphan_done, work);
+	/*
+	 * A container's lock is held while one of its user's processes maps memory, which may be of a
+	 * file system of its own that never answers: vfio_iommu_type1_map_dma(), the pinning in it.
+	 */
+	if (work->plan->len > 0)
+		errand_run(session->account, orphan_in_thread, orphan_done, work);
+	else
+		worker_run(orphan_in_thread, orphan_done, work);
 }

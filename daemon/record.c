@@ -122,15 +122,11 @@ int record_objects(struct journal *journal, const struct object_set *objects)
 	return r;
 }
 
-int record_copy(struct journal *journal, const struct session *session)
+int record_head(struct journal *journal, const struct session *session)
 {
 	int r = record_open(journal, session);
 
-	if (r == 0)
-		r = record_state(journal, session);
-	if (r == 0)
-		r = record_objects(journal, &session->objects);
-	return r;
+	return r == 0 ? record_state(journal, session) : r;
 }
 
 int record_complete(struct journal *journal)
@@ -326,6 +322,9 @@ static char *replay_remove(struct replay *replay, const json_t *record)
 		return g_strdup("a record of a removal is broken");
 	spelled = object_spell(kind, name);
 	object = object_set_find(&replay->objects, kind, spelled);
+	replay->removed = true;
+	if (kind == OBJECT_DEVICE)
+		g_ptr_array_add(replay->removed_devices, g_strdup(spelled));
 	if (object) {
 		object_set_remove(&replay->objects, object);
 		object_close(object);
@@ -389,6 +388,7 @@ char *record_replay(struct journal *journal, struct replay *ret_replay)
 	struct replay replay = {
 		.holder.pidfd = -1,
 		.spaces = session_spaces_new(),
+		.removed_devices = g_ptr_array_new_with_free_func(g_free),
 	};
 	struct object_set staged;
 	char *problem;
@@ -407,6 +407,7 @@ void replay_clear(struct replay *replay)
 {
 	set_clear(&replay->objects);
 	g_clear_pointer(&replay->spaces, g_hash_table_unref);
+	g_clear_pointer(&replay->removed_devices, g_ptr_array_unref);
 	fd_close(&replay->holder.pidfd);
 	g_free(replay->replaces);
 	g_free(replay->unit);

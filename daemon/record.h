@@ -27,8 +27,11 @@
 
 #define RECORD_VERSION 1
 
-/* Writes a copy of the session into an empty journal. Errors: as journal_write(). */
-int record_copy(struct journal *journal, const struct session *session);
+/*
+ * Writes the first records of a copy of the session into an empty journal: all but its objects, which
+ * record_objects() adds, if there are many in a worker. Errors: as journal_write().
+ */
+int record_head(struct journal *journal, const struct session *session);
 
 /* Ends the copy: it is stored. -EPIPE: it is not. */
 int record_complete(struct journal *journal);
@@ -52,6 +55,8 @@ struct replay {
 	char *unit;
 	struct object_set objects;
 	GHashTable *spaces;
+	bool removed;		    /* it holds descriptors of what was removed, */
+	GPtrArray *removed_devices; /* devices of these names among them */
 };
 
 /*

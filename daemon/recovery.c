@@ -13,7 +13,6 @@
 #include <systemd/sd-daemon.h>
 
 #include "daemon/copies.h"
-#include "daemon/devices.h"
 #include "daemon/fdstore.h"
 #include "daemon/keep.h"
 #include "daemon/life.h"
@@ -143,9 +142,10 @@ static void put_session(struct server *server, struct copy *copy)
 		worker_close(&journal->receive, 1);
 	journal->receive = -1;
 	session = session_recover(server, &copy->replay, journal);
-	devices_take(server, session, &session->objects);
 	if (journal->send < 0 && !session->busy)
-		keep_anew(session, NULL);
+		keep_anew(session);
+	else
+		keep_recovered(session);
 }
 
 /* No name of a session has such a sign in it, so nobody can have made one of that name. */
@@ -167,8 +167,8 @@ static void put_aside(struct server *server, const struct copy *copy)
 
 	log_error(NULL, "journal %s is kept aside, as session %s of uid %u: %s",
 		  copy->journal->name, name, copy->replay.uid, copy->problem);
-	session_unreadable(server, name, copy->replay.uid, copy->replay.name, copy->journal,
-			   copy->problem);
+	keep_recovered(session_unreadable(server, name, copy->replay.uid, copy->replay.name,
+					  copy->journal, copy->problem));
 }
 
 /* A choice was made, or has come out otherwise than before. */

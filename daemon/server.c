@@ -14,6 +14,7 @@
 #include "daemon/log.h"
 #include "daemon/namehash.h"
 #include "daemon/notify.h"
+#include "daemon/owed.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
 #include "daemon/turn.h"
@@ -241,14 +242,18 @@ const char *server_loss(const struct server *server)
 	return NULL;
 }
 
-const char *server_warning(const struct server *server)
+char *server_warning(const struct server *server, uid_t viewer)
 {
 	const char *loss = server_loss(server);
+	char *owed = loss && !fdstore_exists() ? NULL : owed_warning(viewer);
 
+	if (owed)
+		return owed;
 	if (loss || fdstore_outlives_stop())
-		return loss;
-	return "systemd is older than 254: a restart or crash of the daemon loses nothing, but \"systemctl "
-	       "stop vfio-cprd.service\" closes all that is held, and resets the devices whose VMM is dead";
+		return g_strdup(loss);
+	return g_strdup(
+		"systemd is older than 254: a restart or crash of the daemon loses nothing, but \"systemctl "
+		"stop vfio-cprd.service\" closes all that is held, and resets the devices whose VMM is dead");
 }
 
 size_t server_descriptors(const struct server *server)
@@ -393,6 +398,7 @@ struct server *server_new(struct event_base *base, void (*call)(struct peer *pee
 {
 	struct server *server = g_new0(struct server, 1);
 
+	owed_start(base);
 	server->base = base;
 	server->call = call;
 	server->listeners = g_ptr_array_new_with_free_func(listener_free);
@@ -465,6 +471,15 @@ void server_stop(struct server *server)
 	stop_if_quiet(server);
 }
 
+/* One that a worker is still at, as it hangs, is left to the end of the process. */
+static void end_session(struct session *session)
+{
+	if (session->busy)
+		session->server = NULL;
+	else
+		session_free(session);
+}
+
 bool server_free(struct server *server)
 {
 	g_autoptr(GList) peers = g_hash_table_get_keys(server->peers);
@@ -480,7 +495,7 @@ bool server_free(struct server *server)
 		return false;
 	sessions = g_hash_table_get_keys(server->sessions);
 	for (GList *item = sessions; item; item = item->next)
-		session_free(item->data);
+		end_session(item->data);
 	g_hash_table_unref(server->peers);
 	g_hash_table_unref(server->monitors);
 	g_hash_table_unref(server->sessions);

@@ -81,7 +81,10 @@ void server_changed(struct server *server);
 /* What the daemon's own death would lose, as a sentence; NULL: nothing. */
 const char *server_loss(const struct server *server);
 
-/* That, or what else an operator should know before stopping it; NULL: nothing. */
-const char *server_warning(const struct server *server);
+/*
+ * That, or what else an operator should know: what systemd has yet to do, of sessions that the viewer
+ * may see by name, or what a stop does. To g_free(); NULL: nothing.
+ */
+char *server_warning(const struct server *server, uid_t viewer);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/table.h"
+#include "daemon/owed.h"
 #include "daemon/session.h"
 #include "daemon/tally.h"
 
@@ -30,9 +31,13 @@ static json_t *devices_to_json(const struct session *session)
 	return json;
 }
 
-/* What the orphan work could not do: of the first address space by name; null: nothing. */
+/*
+ * What the orphan work could not do: of the first address space by name. Or what systemd has yet to
+ * do. null: nothing.
+ */
 static json_t *warning_to_json(const struct session *session)
 {
+	const char *owed = session->debt.owed ? owed_why(session->debt.owed) : NULL;
 	const struct space_status *first = NULL;
 	const char *first_name = NULL;
 	unsigned int others = 0;
@@ -52,7 +57,9 @@ static json_t *warning_to_json(const struct session *session)
 		first_name = name;
 	}
 	if (!first)
-		return session->problem ? json_string(session->problem) : json_null();
+		return session->problem ? json_string(session->problem)
+		       : owed		? json_string(owed)
+					: json_null();
 	if (others == 0)
 		return json_sprintf("address space %s: %s", first_name, first->warning);
 	return json_sprintf("address space %s: %s (%u more address space%s a warning)", first_name,

@@ -13,6 +13,7 @@
 #include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/namehash.h"
+#include "daemon/owed.h"
 #include "daemon/peer.h"
 #include "daemon/unit.h"
 
@@ -151,11 +152,18 @@ struct session *session_make(struct server *server, const char *name, uid_t uid,
 		.lineage = new_lineage(),
 		.holder = {.pidfd = -1},
 		.spaces = session_spaces_new(),
+		.debt.journals = g_ptr_array_new(),
 		.waiting = G_QUEUE_INIT,
 	};
 	session->account->sessions++;
 	object_set_init(&session->objects, session->account);
 	return session;
+}
+
+static void free_journal(gpointer journal, gpointer unused)
+{
+	(void)unused;
+	journal_free(journal);
 }
 
 void session_free(struct session *session)
@@ -167,9 +175,13 @@ void session_free(struct session *session)
 	holder_clear(&session->holder);
 	g_clear_pointer(&session->old, event_free);
 	object_set_clear(&session->objects);
+	account_count_in_flight(session->account, -(ssize_t)session->in_flight);
 	session->account->sessions--;
 	account_put(session->account);
 	journal_free(session->journal);
+	g_ptr_array_foreach(session->debt.journals, free_journal, NULL);
+	g_ptr_array_unref(session->debt.journals);
+	owed_free(session->debt.owed);
 	g_hash_table_unref(session->spaces);
 	summary_clear(&session->summary);
 	g_free(session->problem);

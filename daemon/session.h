@@ -22,15 +22,29 @@
 
 struct account;
 struct journal;
+struct owed;
 struct peer;
 struct replay;
 struct server;
+struct session;
 
 /* The process that holds the session, known by its pidfd: a number could be another's by now. */
 struct holder {
 	int pidfd; /* -1: nobody holds it */
 	pid_t pid; /* to be told, no more: 0 if it has none here */
 	struct event *death;
+};
+
+/* What of the session systemd or its journal does not have as it should: daemon/keep.h. */
+struct debt {
+	bool state; /* its state is not in its journal */
+	bool copy;  /* its journal lacks more, or holds what was removed: to be written anew */
+	GPtrArray *journals; /* of struct journal: former ones, which systemd may still hold */
+	int error;	     /* why, -errno, as of the last try */
+	unsigned int waits;  /* how often its state has been tried for, with too many in flight */
+	gint64 tidy_after;   /* on CLOCK_MONOTONIC: no sooner is its journal tidied */
+	struct owed *owed;   /* NULL: nothing ever was */
+	void (*released)(struct session *session); /* ends its release, or tells that it goes on */
 };
 
 #define SESSION_DIED_UNSEEN (-1) /* while no daemon was there to see it */
@@ -53,7 +67,9 @@ struct session {
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
 	uint64_t lineage;	 /* random: all copies of this session have it, and no other's */
 	uint64_t generation;	 /* of its newest copy: one more each time it is written anew */
-	int kept;		 /* how writing its journal anew has ended: 0, or -errno */
+	size_t in_flight;	 /* descriptors in its journals, as counted for its user */
+	struct debt debt;
+	bool device_closing;	 /* one was taken out of it, and may not be closed yet */
 	bool unit_due;		 /* the unit has not been looked up */
 	bool busy;		 /* a worker is at it */
 	struct event *old;	 /* to warn that it is an orphan for long */

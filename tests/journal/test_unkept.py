@@ -36,7 +36,7 @@ class Unkept(JournalTest):
         self.client().show("vm")
         self.lose_journals()
         successor = self.vm()
-        with self.refused("KernelFailure", "is claimed, but that could not be kept"):
+        with self.refused("KernelFailure", "is claimed, but that is not kept"):
             successor.attach("vm")
         self.assertHeld(successor, ["e"], fds)
         self.take_journals()
@@ -51,9 +51,9 @@ class Unkept(JournalTest):
         vm.store([describe("eventfd", "e", 1)], fds[:1])
         vm.store([describe("eventfd", "f", 2)], fds[1:])
         self.lose_journals()
-        with self.refused("KernelFailure", "the change is made, but could not be kept"):
+        with self.refused("KernelFailure", "the change is made, but not kept"):
             vm.call("Commit")
-        with self.refused("KernelFailure", "the change is made, but could not be kept"):
+        with self.refused("KernelFailure", "systemd still holds"):
             vm.call("Remove", {"kind": "eventfd", "name": "e"})
         self.assertHeld(vm, ["f"], fds[1:])
         self.take_journals()
@@ -74,3 +74,4 @@ class Unkept(JournalTest):
         vm.store([describe("eventfd", "f", 2)], fds[1:])
         self.restart()
         self.resume(vm, "vm", 2)
+

@@ -75,28 +75,24 @@ END_TEST
 START_TEST(a_device_stays_with_its_session_until_it_is_closed)
 {
 	store(one, DEVICE);
-	devices_drop(&server, one, DEVICE);
+	devices_drop_closed(&server, one);
 	ck_assert_ptr_eq(devices_holder(&server, DEVICE), one);
 	take_out(one);
-	one->busy = true;
 	ck_assert_ptr_eq(devices_holder(&server, DEVICE), one);
-	one->busy = false;
-	devices_drop(&server, one, DEVICE);
+	devices_drop_closed(&server, other);
+	ck_assert_ptr_eq(devices_holder(&server, DEVICE), one);
+	devices_drop_closed(&server, one);
 	ck_assert_ptr_null(devices_holder(&server, DEVICE));
 }
 END_TEST
 
-START_TEST(a_device_that_nobody_dropped_is_free_when_it_is_closed)
+START_TEST(a_device_goes_with_its_session_and_no_other)
 {
 	store(one, DEVICE);
 	take_out(one);
-	ck_assert_ptr_null(devices_holder(&server, DEVICE));
-	store(other, DEVICE);
-	devices_drop(&server, one, DEVICE);
-	ck_assert_ptr_eq(devices_holder(&server, DEVICE), other);
-	devices_drop_all(&server, one);
-	ck_assert_ptr_eq(devices_holder(&server, DEVICE), other);
 	devices_drop_all(&server, other);
+	ck_assert_ptr_eq(devices_holder(&server, DEVICE), one);
+	devices_drop_all(&server, one);
 	ck_assert_ptr_null(devices_holder(&server, DEVICE));
 }
 END_TEST
@@ -105,5 +101,5 @@ SUITE("devices", setup, teardown)
 {
 	tcase_add_test(tests, a_device_is_one_however_its_address_is_written);
 	tcase_add_test(tests, a_device_stays_with_its_session_until_it_is_closed);
-	tcase_add_test(tests, a_device_that_nobody_dropped_is_free_when_it_is_closed);
+	tcase_add_test(tests, a_device_goes_with_its_session_and_no_other);
 }
