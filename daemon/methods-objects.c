@@ -147,6 +147,8 @@ void method_remove(struct peer *peer)
 		finish_nothing(peer);
 		return;
 	}
+	if (!peer_may_go(peer, method_remove))
+		return;
 	object_set_remove(&session->objects, object);
 	object_take_all(object, &fds);
 	object_free(object);
