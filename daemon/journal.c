@@ -25,6 +25,7 @@
 #define QUEUE_BYTES  (8 * 1024 * 1024) /* asked for; the kernel gives up to net.core.wmem_max */
 #define INLINE_BYTES 2048	       /* a longer record goes into a memfd: the queue is dear */
 #define RECORD_BYTES (16 * 1024 * 1024)
+#define END_USEC     (2 * G_USEC_PER_SEC)
 #define IN_MEMFD     "M" /* such a message brings its record in a memfd, its last descriptor */
 
 /*
@@ -299,6 +300,24 @@ int journal_park(const struct journal *journal)
 	return r == 0 ? fdstore_barrier() : r;
 }
 
+/*
+ * Waits until nobody has the receiving end, and the queue is gone: PID 1 closes by a process of its own
+ * (asynchronous_close() in systemd's src/basic/async.c), which may come after the barrier. Until then
+ * what is in the queue is open, whoever else closes it.
+ */
+static int wait_for_end(const struct journal *journal)
+{
+	gint64 deadline = g_get_monotonic_time() + END_USEC;
+	int queued = 0;
+
+	while (ioctl(journal->send, SIOCOUTQ, &queued) == 0 && queued > 0) {
+		if (g_get_monotonic_time() > deadline)
+			return -EBUSY;
+		g_usleep(100);
+	}
+	return 0;
+}
+
 int journal_unpark(const struct journal *journal)
 {
 	g_autofree char *receive = end_name(journal, 'r'), *send = end_name(journal, 's');
@@ -310,5 +329,8 @@ int journal_unpark(const struct journal *journal)
 
 	if (r == 0 && journal->has_twin)
 		r = fdstore_remove(send);
-	return r == 0 ? fdstore_barrier() : r;
+	if (r == 0)
+		r = fdstore_barrier();
+	/* Who has the receiving end here, too, closes it later. */
+	return r == 0 && journal->receive < 0 && journal->send >= 0 ? wait_for_end(journal) : r;
 }

@@ -83,7 +83,10 @@ int journal_peek(struct journal *journal, json_t **ret_record, struct fdlist *re
 void journal_take_room(const struct journal *journal);
 void journal_give_room(const struct journal *journal);
 
-/* Stores it, and waits until PID 1 has it; drops it. Blocks: for workers. */
+/*
+ * Stores it, and waits until PID 1 has it; drops it, and waits until its queue is gone. -EBUSY: it is
+ * not, so that somebody has the receiving end yet. Blocks: for workers.
+ */
 int journal_park(const struct journal *journal);
 int journal_unpark(const struct journal *journal);
 

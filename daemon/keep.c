@@ -44,6 +44,9 @@ char *keep_explain(int error)
 		return g_strdup(
 			"systemd did not keep the session's journal, as its fd store is full: "
 			"raise FileDescriptorStoreMax of vfio-cprd.service");
+	case -EBUSY:
+		return g_strdup(
+			"systemd was told to close the session's journal, and it is open yet");
 	case -EPIPE:
 		return g_strdup("systemd does not keep the session's journal any more: was "
 				"FileDescriptorStoreMax of vfio-cprd.service lowered?");

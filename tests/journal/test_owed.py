@@ -126,6 +126,16 @@ class FullStore(Owed):
         self.assertIn("of other users", warning)
         self.assertNotIn("vm", warning)
 
+    def test_what_systemd_has_dropped_and_not_closed_is_not_closed(self):
+        vm, file = self.hold()
+        (name,) = [n for n in self.daemon.names() if n.endswith("-r")]
+        other = track(self.daemon.get(name))  # as PID 1's process that is to close it
+        self.failed("EBUSY", "open yet", lambda: vm.call("Remove", self.REMOVE))
+        self.assertFalse(file.is_closed())
+        close(other)
+        self.assertSettled(1)
+        self.assertTrue(file.is_closed())
+
     def test_a_release_needs_no_room(self):
         vm, file = self.hold()
         self.fill()
