@@ -214,7 +214,7 @@ static void finish_devices(struct session *session)
 	session->device_closing = false;
 }
 
-static void swap_finish(struct swap *swap)
+static void finish_exchange(struct swap *swap)
 {
 	struct session *session = swap->session;
 
@@ -229,7 +229,6 @@ static void swap_finish(struct swap *swap)
 		session->journal = NULL;
 	}
 	finish_removal(swap);
-	finish_devices(session);
 	count_in_flight(session, 0);
 	if (swap->anew && swap->stored < 0)
 		session->debt.tidy_after = g_get_monotonic_time() + TIDY_PAUSE;
@@ -237,6 +236,11 @@ static void swap_finish(struct swap *swap)
 		note_debt(session, swap->stored < 0 ? swap->stored : swap->dropped);
 	else
 		settle_debt(session);
+}
+
+static void finish_swap(struct session *session)
+{
+	finish_devices(session);
 	if (session->state == SESSION_RELEASING)
 		session->debt.released(session);
 	else
@@ -249,7 +253,8 @@ static void begin(struct session *session, struct swap what, struct fdlist *fds)
 
 	g_assert(!session->busy);
 	swap->session = session;
-	swap->done = swap_finish;
+	swap->exchanged = finish_exchange;
+	swap->done = finish_swap;
 	if (fds)
 		fdlist_move(&swap->fds, fds);
 	swap->is_again = session->debt.owed && owed_why(session->debt.owed);

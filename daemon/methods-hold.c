@@ -145,21 +145,14 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 	session_note_unit(session);
 }
 
-/*
- * The session that the call under way, an Attach or a Release, means by its parameters; NULL: there
- * is none (any more).
- */
-static struct session *session_meant(const struct peer *peer)
+/* The session that the call under way, an Attach, means; NULL: there is none (any more). */
+static struct session *session_to_attach(const struct peer *peer)
 {
 	const char *name = json_string_value(json_object_get(peer->call.parameters, "name"));
 	const json_t *owner = json_object_get(peer->call.parameters, "uid");
-	bool many;
 
-	if (!name)
-		return peer->session;
-	return json_is_integer(owner)
-		       ? server_find_session(peer->server, json_integer_value(owner), name)
-		       : server_search_session(peer->server, peer, name, &many);
+	return server_find_session(peer->server, owner ? json_integer_value(owner) : peer->uid,
+				   name);
 }
 
 /* A release that systemd has held up is tried again at once. */
@@ -205,7 +198,7 @@ static bool can_hold(struct peer *peer, const char *name)
 /* The release that the call waited for, or tried again, is at its end. */
 static void attach_after_release(struct peer *peer)
 {
-	struct session *session = session_meant(peer);
+	struct session *session = session_to_attach(peer);
 
 	if (session && !session->busy && session->state == SESSION_RELEASING)
 		method_fail_release(peer, session);
@@ -287,6 +280,19 @@ static bool refuse_living(struct peer *peer, struct session *session)
 		  "that first, or leave whenDead out",
 		  session->name, (int)session->holder.pid);
 	return true;
+}
+
+/* The session that the call under way, a Release, means; NULL: there is none (any more). */
+static struct session *session_meant(const struct peer *peer)
+{
+	const char *name = json_string_value(json_object_get(peer->call.parameters, "name"));
+	const json_t *owner = json_object_get(peer->call.parameters, "uid");
+	bool many;
+
+	if (!name)
+		return peer->session;
+	return owner ? server_find_session(peer->server, json_integer_value(owner), name)
+		     : server_search_session(peer->server, peer, name, &many);
 }
 
 /* The release that the call waited for is at its end: the session is gone, or held by systemd yet. */

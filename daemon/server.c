@@ -225,6 +225,12 @@ static void listener_free(gpointer data)
 
 /* Status */
 
+/* One that is being released has nothing to lose. */
+static bool session_is_unkept(const struct session *session)
+{
+	return !session->journal && !session->busy && session->state != SESSION_RELEASING;
+}
+
 const char *server_loss(const struct server *server)
 {
 	GHashTableIter iter;
@@ -236,7 +242,7 @@ const char *server_loss(const struct server *server)
 		       "too";
 	g_hash_table_iter_init(&iter, server->sessions);
 	while (g_hash_table_iter_next(&iter, &session, NULL))
-		if (!((struct session *)session)->journal && !((struct session *)session)->busy)
+		if (session_is_unkept(session))
 			return "the journal of a session could not be stored with systemd: the daemon's own death "
 			       "loses it; the daemon's log tells which and why";
 	return NULL;

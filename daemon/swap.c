@@ -104,9 +104,8 @@ static void swap_done(void *data)
 
 	/* The daemon may have ended before: daemon/server.c. */
 	if (swap->session->server)
-		swap->done(swap);
+		swap->done(swap->session);
 	g_free(swap);
-	start_next();
 }
 
 /* The last close of a device or a container waits for what its user's processes do. */
@@ -115,10 +114,13 @@ static void exchange_done(void *data)
 	struct swap *swap = data;
 
 	swaps_with_copy -= swap->anew;
+	if (swap->session->server)
+		swap->exchanged(swap);
 	if (swap->fds.n > 0)
 		worker_run_or_hang(close_in_thread, swap_done, swap);
 	else
 		swap_done(swap);
+	start_next();
 }
 
 /* A copy with its first records, which are few: the rest is written by the worker. */

@@ -18,8 +18,13 @@ struct session;
 
 struct swap {
 	struct session *session;
-	/* Tells the end, in the loop. Its journals are the session's or to be freed; not the rest. */
-	void (*done)(struct swap *swap);
+	/*
+	 * Both are called in the loop. The first when the exchange is over: the journals are the
+	 * session's then, or to be freed. The second when the descriptors are closed, too, which may
+	 * be much later, or never.
+	 */
+	void (*exchanged)(struct swap *swap);
+	void (*done)(struct session *session);
 	bool anew;     /* a new copy of the session is to be stored */
 	bool drops;    /* the old journal is to go: if anew, once the new one is stored */
 	bool is_again; /* PID 1 did not do it before: it is asked whether it listens first */
