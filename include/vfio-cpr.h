@@ -27,7 +27,8 @@
  *  - A handle, and all that was got from it, belongs to one thread at a time and to the process
  *    that opened it: after fork(), the child may only vfio_cpr_close() it (-ECHILD otherwise).
  *  - No stdio, no signals, no fork, no global state.
- *  - Names of objects are UTF-8, 1 to 255 bytes, no control characters.
+ *  - Names of objects are UTF-8, 1 to 255 bytes, no control characters; new ones also without
+ *    what is not seen or changes how others are shown (bidi controls, zero width: -EINVAL).
  *
  * Kernel: Linux 6.0 for type1 containers, 6.14 for iommufd. x86-64 and arm64; not s390, where a
  * held device keeps the old struct kvm in use. Wire protocol: vfio-cpr-protocol(7).
