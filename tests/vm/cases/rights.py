@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who gets what: releases, refusals, and a VMM without a daemon."""
 
+import ctypes
 import errno
 import os
 
 from case import BUS_MASTER, COMMAND
 from client import Client, VarlinkError
+from holder import Holder
 from vmm import Vmm, VmmError, ctl
+
+PIDFD_GETFD = 438
 
 
 def release_resets(case):
@@ -48,6 +52,57 @@ def device_of_another_session(case):
     holder.release()
     other.end()
     holder.end()
+
+
+def fd_of(pid, *words):
+    """A copy of the first descriptor of a process whose link has one of these words."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    for fd in map(int, os.listdir(f"/proc/{pid}/fd")):
+        link = os.readlink(f"/proc/{pid}/fd/{fd}")
+        if any(word in link for word in words):
+            copy = libc.syscall(PIDFD_GETFD, pidfd, fd, 0)
+            os.close(pidfd)
+            assert copy >= 0, os.strerror(ctypes.get_errno())
+            return copy
+    raise AssertionError(f"{pid} has no {words}")
+
+
+def device_of_another_user(case):
+    """Who may not see a session is not told that it is what has the device; nor is a device's
+    address taken by an O_PATH descriptor, which would hold nothing."""
+    holder = case.vmm()
+    case.cold_start(holder)
+    device = fd_of(holder.pid, "[vfio-device]", "/dev/vfio/devices/")
+    named = os.open(f"/proc/self/fd/{device}", os.O_PATH | os.O_CLOEXEC)
+    os.chmod(os.path.dirname(case.socket), 0o755)
+    os.chmod(case.socket, 0o666)
+    other = Holder(case.socket, uid=1000)
+    other.attach("evil")
+
+    def refused(fd, name, *words):
+        request = {"id": 7, "kind": "device", "name": name, "space": "dma",
+                   "firstFileDescriptor": 0}
+        try:
+            other.store([request], [fd])
+        except VarlinkError as error:
+            sentence = error.parameters["message"]
+            print(sentence)
+            assert error.name == "io.vfiocpr.Session.Refused", error.name
+            assert all(word in sentence for word in words), sentence
+            assert "session vm" not in sentence and "uid 0" not in sentence, sentence
+            return
+        raise AssertionError(f"{name} was taken")
+
+    refused(device, case.edu[0], "another user's session")
+    for name in (case.edu[0], case.edu[1], "any thing"):
+        refused(named, name, "O_PATH")
+    case.device_works(holder, 0x12)
+    other.kill()
+    holder.release()
+    holder.end()
+    os.close(device)
+    os.close(named)
 
 
 def unprotected(case):
