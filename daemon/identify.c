@@ -18,7 +18,7 @@
  * Elsewhere (identify_refusal(), daemon/look.c):
  *	VFIO_GROUP_GET_STATUS	group_lock, over the reset in another's VFIO_GROUP_GET_DEVICE_FD
  *	VFIO_DEVICE_GET_INFO	resumes a device that sleeps; answers once a reset is over
- *	links in /sys	the locks of directories that anybody can open, see daemon/fdinfo.h
+ *	a link in /sys	of a VFIO cdev alone, as its directory's lock is one that anybody can hold
  *	statx(), fstat(), F_GET_SEALS, VFIO_GET_API_VERSION, IOMMU_OPTION take no lock, but what asks for
  *		them asks for the rest as well
  * Nowhere: F_ADD_SEALS waits for the inode's lock (memfd_add_seals()), which a write() from a page of a
@@ -39,6 +39,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "daemon/devnumbers.h"
 #include "daemon/fdinfo.h"
 #include "daemon/kernel.h"
 
@@ -53,9 +54,8 @@ struct appearance {
 	int flags; /* of its open() */
 	struct statx st;
 	char link[256];	    /* "anon_inode:[eventfd]", or a path, which proves nothing */
-	char subsystem[64]; /* of a character device: "vfio", "vfio-dev", "misc", ... */
-	char device[64];    /* of a character device: its name in sysfs, "iommu", "vfio0", ... */
-	char parent[64];    /* of a character device: the PCI address its device sits on, or "" */
+	bool is_iommufd, is_group, is_cdev; /* of a character device: by its number */
+	char parent[64]; /* of a cdev: the PCI address its device sits on, or "" */
 };
 
 /* The last part of the symbolic link at path, or "". */
@@ -73,6 +73,20 @@ static void link_name(const char *path, char *ret_name, size_t size)
 	g_strlcpy(ret_name, slash ? slash + 1 : target, size);
 }
 
+static void look_at_device(struct appearance *what)
+{
+	unsigned int major = what->st.stx_rdev_major, minor = what->st.stx_rdev_minor;
+	char path[96];
+
+	what->is_iommufd = devnumbers_is_misc(major, minor, "iommu");
+	what->is_group = devnumbers_is_driver(major, "vfio");
+	what->is_cdev = devnumbers_is_driver(major, "vfio-dev");
+	/* For the lock of this directory only those can have it wait who have such a device. */
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device", major, minor);
+	if (what->is_cdev)
+		link_name(path, what->parent, sizeof(what->parent));
+}
+
 /* DONT_SYNC: a FUSE or network file system answers from its cache, or could hang us. */
 static int ask_inode(int fd, struct statx *ret)
 {
@@ -83,7 +97,6 @@ static int ask_inode(int fd, struct statx *ret)
 
 static int look(int fd, struct appearance *ret)
 {
-	char path[96];
 	int r;
 
 	*ret = (struct appearance){.flags = kernel->open_flags(fd)};
@@ -94,16 +107,8 @@ static int look(int fd, struct appearance *ret)
 		r = fdinfo_link(fd, ret->link, sizeof(ret->link));
 	if (r < 0)
 		return r;
-	if (S_ISCHR(ret->st.stx_mode)) {
-		unsigned int major = ret->st.stx_rdev_major, minor = ret->st.stx_rdev_minor;
-
-		snprintf(path, sizeof(path), "/sys/dev/char/%u:%u", major, minor);
-		link_name(path, ret->device, sizeof(ret->device));
-		snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem", major, minor);
-		link_name(path, ret->subsystem, sizeof(ret->subsystem));
-		snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/device", major, minor);
-		link_name(path, ret->parent, sizeof(ret->parent));
-	}
+	if (S_ISCHR(ret->st.stx_mode))
+		look_at_device(ret);
 	return 0;
 }
 
@@ -111,12 +116,6 @@ static bool is_misc(const struct appearance *what, unsigned int minor)
 {
 	return S_ISCHR(what->st.stx_mode) && what->st.stx_rdev_major == MISC_MAJOR &&
 	       what->st.stx_rdev_minor == minor;
-}
-
-static bool is_iommufd(const struct appearance *what)
-{
-	/* Its minor number is dynamic; sysfs knows the device by its number, under this name. */
-	return strcmp(what->subsystem, "misc") == 0 && strcmp(what->device, "iommu") == 0;
 }
 
 static bool is_anon(const struct appearance *what, const char *link)
@@ -138,11 +137,11 @@ static const char *describe(const struct appearance *what)
 		return "an io_uring. It holds its maker's files and address space: make a new one";
 	if (is_misc(what, VFIO_MINOR))
 		return "a VFIO container";
-	if (is_iommufd(what))
+	if (what->is_iommufd)
 		return "an iommufd";
-	if (strcmp(what->subsystem, "vfio") == 0)
+	if (what->is_group)
 		return "a VFIO group";
-	if (strcmp(what->subsystem, "vfio-dev") == 0 || is_anon(what, "anon_inode:[vfio-device]"))
+	if (what->is_cdev || is_anon(what, "anon_inode:[vfio-device]"))
 		return "a VFIO device";
 	if (is_anon(what, EVENTFD_LINK))
 		return "an eventfd";
@@ -175,7 +174,7 @@ static char *check_device(int fd, const struct appearance *what, const char *nam
 	char path[512], *slash;
 	int r;
 
-	if (strcmp(what->subsystem, "vfio-dev") == 0) {
+	if (what->is_cdev) {
 		if (what->parent[0] && g_ascii_strcasecmp(what->parent, name) != 0)
 			return g_strdup_printf("the device %s: name it so", what->parent);
 		if (kernel->device_probe(fd) < 0)
@@ -204,7 +203,7 @@ static char *check_iommufd(int fd, const struct appearance *what)
 {
 	int r;
 
-	if (!is_iommufd(what))
+	if (!what->is_iommufd)
 		return g_strdup("");
 	r = kernel->iommufd_probe(fd);
 	return r == 0 ? NULL
@@ -245,9 +244,7 @@ static char *check(int fd, enum object_kind kind, const char *name, const struct
 	case OBJECT_CONTAINER:
 		return check_container(fd, what);
 	case OBJECT_GROUP:
-		return strcmp(what->subsystem, "vfio") == 0 && kernel->group_status(fd) >= 0
-			       ? NULL
-			       : g_strdup("");
+		return what->is_group && kernel->group_status(fd) >= 0 ? NULL : g_strdup("");
 	case OBJECT_DEVICE:
 		return check_device(fd, what, name);
 	case OBJECT_IOMMUFD:

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/version.h"
+#include "daemon/devnumbers.h"
 #include "daemon/eventfdcheck.h"
 #include "daemon/fdinfo.h"
 #include "daemon/fdstore.h"
@@ -240,6 +241,7 @@ int main(int argc, char **argv)
 	/* Before there are peers. What fails is told with each refusal, or done in another way. */
 	fdinfo_begin();
 	eventfdcheck_begin();
+	devnumbers_begin();
 	surroundings_look();
 	fdstore_init(MAX(options.fdstore_max, 0));
 	base = begin();
@@ -259,5 +261,6 @@ int main(int argc, char **argv)
 	event_base_free(base);
 	fdinfo_end();
 	eventfdcheck_end();
+	devnumbers_end();
 	return listening && leakcheck_descriptors() == 0 ? 0 : 1;
 }

@@ -87,7 +87,8 @@ READERS = re.compile(r"_*(preadv2?|pread|readv|read|openat|open|fopen|eventfd_re
 # Of what is the daemon's own; of mapping tables, by copying; two directories of /proc that it keeps
 # open; /dev/null; and the lock of a socket's path.
 MAY_READ = {("worker", "eventfd_read"), ("journal", "pread"), ("tableread", "pread"),
-            ("fdinfo", "open"), ("fdinfo", "openat"), ("fdinfo", "read"), ("listen", "open"),
+            ("fdinfo", "open"), ("fdinfo", "openat"), ("fdinfo", "read"),
+            ("devnumbers", "open"), ("devnumbers", "pread"), ("listen", "open"),
             ("startup", "open")}
 # What maps a file, whose pages its owner could take away or leave out.
 MAPPERS = re.compile(r"_*(mmap|mremap|table_open)(64)?")

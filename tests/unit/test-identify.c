@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <linux/memfd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -15,6 +16,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "daemon/devnumbers.h"
 #include "daemon/identify.h"
 #include "daemon/kernel.h"
 #include "tests/unit/suite.h"
@@ -295,6 +297,26 @@ START_TEST(the_question_for_eventfds_can_be_asked_here)
 }
 END_TEST
 
+START_TEST(drivers_are_known_by_the_numbers_that_they_have_now)
+{
+	g_autofree char *text = NULL;
+	unsigned int number;
+	char name[64];
+
+	ck_assert(devnumbers_is_driver(1, "mem"));
+	ck_assert(!devnumbers_is_driver(1, "vfio"));
+	ck_assert(!devnumbers_is_driver(2, "mem"));
+	ck_assert(!devnumbers_is_driver(259, "blkext")); /* of block devices */
+	ck_assert(g_file_get_contents("/proc/misc", &text, NULL, NULL));
+	ck_assert_int_eq(sscanf(text, "%u %63s", &number, name), 2);
+	ck_assert(devnumbers_is_misc(10, number, name));
+	ck_assert(!devnumbers_is_misc(10, number + 1000, name));
+	ck_assert(!devnumbers_is_misc(11, number, name));
+	devnumbers_end();
+	ck_assert(!devnumbers_is_driver(1, "mem"));
+}
+END_TEST
+
 START_TEST(the_kernels_word_decides_whether_files_are_the_same)
 {
 	int a = eventfd(0, EFD_CLOEXEC), b = eventfd(0, EFD_CLOEXEC);
@@ -358,6 +380,7 @@ SUITE("identify", setup, teardown)
 	tcase_add_loop_test(tests, an_o_path_descriptor_is_refused_as_any_kind, 0, OBJECT_KINDS);
 	tcase_add_loop_test(tests, only_an_open_eventfd_is_known_at_once, 0, 2);
 	tcase_add_test(tests, the_question_for_eventfds_can_be_asked_here);
+	tcase_add_test(tests, drivers_are_known_by_the_numbers_that_they_have_now);
 	tcase_add_test(tests, the_kernels_word_decides_whether_files_are_the_same);
 	tcase_add_test(tests, without_the_kernels_word_the_inode_decides);
 	tcase_add_test(tests, the_real_kernel_tells_open_files_apart);

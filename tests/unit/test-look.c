@@ -12,6 +12,7 @@
 
 #include "common/table.h"
 #include "daemon/account.h"
+#include "daemon/devnumbers.h"
 #include "daemon/eventfdcheck.h"
 #include "daemon/fdinfo.h"
 #include "daemon/kernel.h"
@@ -95,6 +96,7 @@ static void setup(void)
 	ck_assert_int_eq(fdinfo_begin(), 0);
 	account = account_get(1234);
 	eventfdcheck_begin();
+	devnumbers_begin();
 	fds_before = open_fds();
 	look = look_new(account);
 }
@@ -111,6 +113,7 @@ static void teardown(void)
 	event_base_free(base);
 	fdinfo_end();
 	eventfdcheck_end();
+	devnumbers_end();
 }
 
 /* An object of the descriptor, given to the look. */
