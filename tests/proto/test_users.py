@@ -393,11 +393,14 @@ class HangingCloses(DaemonTest):
         table = make_table([{"iova": 4096}], slots=2, used=2)
         other.store([describe("table", "s0", 1)], [table])
         self.assertEqual(root.sessions()[(NOBODY, "vm")]["mappings"], 1)
-        connections = [other.connect() for _ in range(9)]
+        connections = [other.connect() for _ in range(60)]
         with self.daemon.stopped():
-            for i in range(260):
-                self.send(other, connections[i // 30])
-        self.assertTrue(eventually(lambda: self.threads() > 256))
+            for connection in connections:
+                self.send(other, connection)
+        self.assertTrue(eventually(lambda: self.threads() > 48))
+        for connection in connections:  # so all are being closed, or wait for that
+            with self.assertRaises((VarlinkError, ConnectionError)):
+                other.do("receive", connection)
         os.pwrite(table, slot(iova=8192), HEADER.size + SLOT.size)
         for _ in range(3):
             self.assertEqual(root.sessions()[(NOBODY, "vm")]["mappings"], 1)
