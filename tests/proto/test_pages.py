@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What there is much of is told some at a time, and looking at it keeps nobody waiting."""
 
+import json
 import os
+import subprocess
 
 from client import Client
+from ctl import CTL, OK, ctl
 from daemontest import DaemonTest
 from fds import describe, eventfd, make_table, slot
 
@@ -214,16 +217,22 @@ class List(PagedTest):
         clients = self.attach_many(names)
         other, monitor = self.client(), self.client()
         with self.daemon.stopped():
-            monitor.send("io.vfiocpr.Session.Monitor", more=True)
+            # One of them has the first turn, and the others theirs before the second of the monitor.
+            for i, client in enumerate(clients[660:]):
+                client.send(
+                    "io.vfiocpr.Session.Store", {"objects": [describe("eventfd", "e", 1)]}, [eventfd()]
+                )
+                if i == 0:
+                    monitor.send("io.vfiocpr.Session.Monitor", more=True)
             clients[650].send("io.vfiocpr.Session.Release")
             clients[1].send("io.vfiocpr.Session.Release")
             other.send("io.vfiocpr.Session.Attach", {"name": "new"})
-        for client in (clients[650], clients[1], other):
+        for client in (clients[650], clients[1], other, *clients[660:]):
             client.receive()
         last = self.client()
         last.attach("last")
         state, more = {}, []
-        while "last" not in state:
+        while "last" not in state or more[-1:] != [False]:
             answer = monitor.receive()[0]
             if any(event["event"] == "present" for event in answer["events"]):
                 more.append(answer.get("more", False))
@@ -299,3 +308,49 @@ class Mappings(PagedTest):
                 self.assertIn(message["error"].rpartition(".")[2], ("NoSuchSession", "NoSuchObject"))
             else:
                 self.assertGreater(len(message["parameters"]["mappings"]), 0)
+
+
+class Ctl(PagedTest):
+    """vfio-cprctl tells all of what comes some at a time."""
+
+    nofile = 8000
+
+    def setUp(self):
+        super().setUp()
+        self.clients = [self.client() for _ in range(400)]
+        for i, client in enumerate(self.clients):
+            client.attach(f"vm{i:03}")
+
+    def json_of(self, *arguments):
+        run = ctl(self.daemon, "--json", *arguments)
+        self.assertEqual((run.status, run.err.count("error")), (OK, 0), run)
+        return json.loads(run.out)
+
+    def test_list_show_and_find_tell_of_all(self):
+        names = [session["name"] for session in self.json_of("list")]
+        self.assertEqual(names, [f"vm{i:03}" for i in range(400)])
+        fd = eventfd(1)
+        for first in range(0, 1000, 250):
+            self.clients[399].store(
+                [describe("eventfd", f"{i}".ljust(255, "x"), i + 1, i - first)
+                 for i in range(first, first + 250)],
+                [fd] * 250,
+            )
+        entries = [{"iova": i * 8192} for i in range(2500)]
+        table = make_table(entries, slots=100000, used=100000)
+        self.clients[399].store([describe("table", "s0", 2000)], [table])
+        shown = self.json_of("show", "vm399", "--mappings")
+        self.assertEqual(len(shown["objects"]), 1001)
+        self.assertEqual(len(shown["pending"]), 1000)
+        self.assertEqual(len(shown["mappings"]), 2500)
+        self.assertNotIn("next", shown)
+
+    def test_monitor_says_that_there_is_none_when_all_are_told(self):
+        for name, is_there in (("vm399", True), ("other", False)):
+            command = [CTL, "--socket", self.daemon.path, "monitor", name]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                told = (process.stdout if is_there else process.stderr).readline()
+                process.terminate()
+                _, rest = process.communicate()
+            self.assertIn(b"present" if is_there else b"there is no session other", told)
+            self.assertNotIn(b"there is no session", rest)
