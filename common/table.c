@@ -86,7 +86,7 @@ int table_check_slot(const struct table_slot *slot)
 
 int table_open(int fd, bool writable, struct table *ret_table)
 {
-	uint32_t slots;
+	uint32_t slots = 0;
 	size_t length;
 	void *address;
 	int r = table_check(fd, &slots);
