@@ -2,10 +2,12 @@
 """The daemon's sandbox, and who comes through it."""
 
 import json
+import os
 import re
 import subprocess
 
-from service import SERVICE, SOCKET, SOCKET_UNIT, drop_in, run, systemctl
+from service import (SERVICE, SOCKET, SOCKET_UNIT, daemon_pid, drop_in, properties, run,
+                     systemctl)
 from vmm import BUILD, ctl
 
 NOBODY = 65534
@@ -18,6 +20,23 @@ def exposure_is_low(_case):
     print(table)
     exposure = float(re.search(rf"exposure level for {SERVICE}: ([0-9.]+)", table).group(1))
     assert exposure <= EXPOSURE_ALLOWED, exposure
+
+
+def what_only_the_start_needs_is_given_up(case):
+    """In the sandbox, too, the daemon takes from itself what it calls no more, in all threads."""
+    vmm = case.vmm()
+    assert vmm.start() == "new"
+    pid = daemon_pid()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii") as file:
+            status = file.read()
+        assert re.search(r"^Seccomp:\t2$", status, re.M), status
+    log = run("journalctl", "--boot", "--unit", SERVICE, "--output=cat")
+    assert "is ready" in log and "seccomp" not in log, log
+    found = properties("MemoryMax", "TasksMax")
+    assert found == {"MemoryMax": str(4 << 30), "TasksMax": "1024"}, found
+    vmm.release()
+    vmm.end()
 
 
 def units_are_valid(_case):
@@ -74,6 +93,7 @@ def varlinkctl_works(case):
 # Each case, its time limit, and whether it is about devices, so that both backends count
 CASES = {
     exposure_is_low: (60, False),
+    what_only_the_start_needs_is_given_up: (60, False),
     units_are_valid: (60, False),
     users_are_kept_apart: (60, False),
     varlinkctl_works: (60, False),
