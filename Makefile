@@ -199,6 +199,13 @@ $(B)/tests/test-%: $(B)/tests/unit/test-%.o $(DAEMON_TEST_OBJ)
 	$(call say,LD)
 	$(Q)$(link) $^ -o $@ $(DAEMON_LIBS) $(TEST_LIBS)
 
+# Linked to the library's archive: a program with more rights than its user looks in no folder of ours
+# for libraries.
+$(B)/tests/opener: tests/proto/opener.c include/vfio-cpr.h $(B)/libvfio-cpr.a
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(compile_user) $(ALL_LDFLAGS) $< -o $@ $(B)/libvfio-cpr.a $(CLIENT_LIBS)
+
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz-*.c))
 
 $(B)/tests/fuzz-%: $(B)/tests/fuzz/fuzz-%.o $(DAEMON_TEST_OBJ)
@@ -224,7 +231,7 @@ $(B)/tests/killpoint.so: tests/vm/killpoint.c common/uapi.h
 .PHONY: test-programs vm-programs fuzzers
 fuzzers: $(FUZZERS)
 vm-programs: all $(VM_PROGRAMS)
-test-programs: vm-programs $(UNIT_TESTS)
+test-programs: vm-programs $(UNIT_TESTS) $(B)/tests/opener
 
 # The two commands of the README, and parts of them.
 CHECKS := unit patience proto journal vm systemd harness tree completion install docs

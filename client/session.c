@@ -26,10 +26,13 @@ void vfio_cpr_set_timeout(struct vfio_cpr *cpr, uint32_t msec)
 	cpr->timeout_msec = msec;
 }
 
-/* A variable that is set to nothing is one that is not set. */
+/*
+ * A variable that is set to nothing is one that is not set. In a program that has more rights than
+ * who started it (setuid, file capabilities) it is passed over: who listens there is given devices.
+ */
 static const char *default_path(void)
 {
-	const char *path = getenv("VFIO_CPR_SOCKET");
+	const char *path = secure_getenv("VFIO_CPR_SOCKET");
 
 	return path && *path ? path : VFIO_CPR_SOCKET;
 }

@@ -48,7 +48,8 @@ int main(int argc, char **argv)
 	/* GOption rewrites argv; the strings in it live as long as the process. */
 	g_autofree char **args = g_memdup2(argv, (argc + 1) * sizeof(*argv));
 	char **rest = args;
-	const char *path = getenv("VFIO_CPR_SOCKET");
+	/* Not in a program that has more rights than who started it. */
+	const char *path = secure_getenv("VFIO_CPR_SOCKET");
 	int r;
 
 	setlocale(LC_ALL, "");

@@ -69,8 +69,9 @@ struct vfio_cpr_memory; /* memory that a new process can map again: a memfd, tmp
 #define VFIO_CPR_OPEN_WAIT (1U << 1)
 
 /*
- * Connects to the daemon at the unix socket path (NULL: the value of $VFIO_CPR_SOCKET, or
- * if that is not set or empty VFIO_CPR_SOCKET). With VFIO_CPR_OPEN_UNPROTECTED an absent daemon (no socket, or nobody listens)
+ * Connects to the daemon at the unix socket path (NULL: the value of $VFIO_CPR_SOCKET, or if that is
+ * not set or empty, or in a program that is setuid, setgid or has file capabilities,
+ * VFIO_CPR_SOCKET). With VFIO_CPR_OPEN_UNPROTECTED an absent daemon (no socket, or nobody listens)
  * is not an error; vfio_cpr_is_protected() tells.
  *
  * *ret_cpr is set on success and, so that vfio_cpr_strerror() can tell why, on every failure but
