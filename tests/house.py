@@ -151,10 +151,10 @@ def test_problem(path, name):
     return f"{path} has no {name}" if os.path.exists(path) else f"there is no {path}"
 
 
-def held_by(item):
-    """The tests that an item names after "Held by": [(file, test)]."""
+def named_tests(text):
+    """The tests that a text names, each behind its file or another test of that: [(file, test)]."""
     tests, path = [], ""
-    for span in spans(item.partition("Held by")[2]):
+    for span in spans(text):
         if span.startswith("tests/"):
             path = span
         else:
@@ -168,11 +168,23 @@ def invariant_problems(page):
     if [number for number, _ in items] != list(range(1, len(items) + 1)):
         problems.append("the invariants are not numbered from 1 on")
     for number, item in items:
-        tests = held_by(item)
-        if not tests:
-            problems.append(f"invariant {number} names no test that holds it")
-        problems += [f"invariant {number}: {problem}" for path, name in tests
-                     if (problem := test_problem(path, name))]
+        problems += held_problems(f"invariant {number}", item.partition("Held by")[2])
+    return problems
+
+
+def held_problems(what, text):
+    tests = named_tests(text)
+    problems = [] if tests else [f"{what} names no test that holds it"]
+    return problems + [f"{what}: {problem}" for path, name in tests
+                       if (problem := test_problem(path, name))]
+
+
+def promise_problems(page):
+    """The rows of docs/security.md's table of promises: | the promise | its tests |"""
+    rows = re.findall(r"^\| (.*?) \| (.*?) \|$", section(page, "What is promised"), re.M)
+    problems = [] if rows[1:] else ["there are no promises"]
+    for promise, tests in rows[1:]:  # the first is the heading
+        problems += held_problems(f'"{promise}"', tests)
     return problems
 
 

@@ -40,6 +40,13 @@ class Tree(unittest.TestCase):
         """Each invariant of docs/hacking.md names a test that there is"""
         self.none(house.invariant_problems(self.page))
 
+    def test_promises(self):
+        """Each promise of docs/security.md names a test that there is"""
+        with open("docs/security.md", encoding="utf-8") as file:
+            page = file.read()
+        self.none(house.promise_problems(page))
+        self.none(house.name_problems(page))
+
     def test_hands_off(self):
         """The daemon opens no file by its name, reads no descriptor, and maps nothing"""
         self.none(house.hands_off_problems(BUILD, house.IOCTLS))
@@ -134,6 +141,16 @@ class MadeUp(unittest.TestCase):
             house.invariant_problems("# The invariants\n1. Held by `tests/b.c` `b`\n"
                                      "3. Held by `tests/b.c` `b`\n"),
             ["the invariants are not numbered from 1 on"])
+
+    def test_promises(self):
+        """A promise without a test, or with one that is gone, is told"""
+        self.write("tests/b.c", "START_TEST(b)\ntcase_add_test(tests, b);\n")
+        page = "## What is promised\n\n| Promise | Held by |\n|---|---|\n"
+        self.assertEqual(house.promise_problems(page + "| One | `tests/b.c` `b` |\n"), [])
+        self.assertEqual(
+            house.promise_problems(page + "| One | the daemon |\n| Two | `tests/b.c` `b`, `c` |\n"),
+            ['"One" names no test that holds it', '"Two": tests/b.c has no c'])
+        self.assertEqual(house.promise_problems(page), ["there are no promises"])
 
     def test_hands_off(self):
         """Who reads, opens, maps, or makes an ioctl that is not on the list is told"""
