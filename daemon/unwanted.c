@@ -73,9 +73,20 @@ static void do_nothing(int number)
 	(void)number;
 }
 
+/* Threads begin with all signals blocked, and may do something else after this. */
+static void set_signal(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGURG);
+	pthread_sigmask(how, &set, NULL);
+}
+
 /*
- * A signal ends what waits in a close, if it can be ended: a socket that lingers does so (sk_stream_wait_close(),
- * net/core/stream.c). No signal can be sent before the close begins, so it comes again and again.
+ * A signal ends what waits in a close, if it can be ended: that of a socket that lingers can
+ * (sk_stream_wait_close(), net/core/stream.c). One that comes before the close begins is of no use,
+ * so it comes again and again.
  */
 static bool start_signals(timer_t *ret_timer)
 {
@@ -88,6 +99,7 @@ static bool start_signals(timer_t *ret_timer)
 
 	event._sigev_un._tid = gettid();
 	sigaction(SIGURG, &action, NULL);
+	set_signal(SIG_UNBLOCK);
 	return timer_create(CLOCK_MONOTONIC, &event, ret_timer) == 0 &&
 	       timer_settime(*ret_timer, 0, &often, NULL) == 0;
 }
@@ -102,6 +114,7 @@ static void hurry_in_thread(void *unused)
 		close_in_thread(item->data);
 	if (has_timer)
 		timer_delete(timer);
+	set_signal(SIG_BLOCK);
 }
 
 static void hurry_on(void);

@@ -437,11 +437,11 @@ class HangingCloses(DaemonTest):
                 self.send(other, connection)
         most = self.idle_fds + 3 * 256 + 20  # connections, and messages that are being closed
         self.assertTrue(eventually(lambda: can_connect(other) is None))
-        self.assertTrue(eventually(lambda: self.daemon.fds() < most))
+        self.assertTrue(eventually(lambda: self.daemon.fds() < most), self.daemon.fds())
         for _ in range(1000):
             with contextlib.suppress(ConnectionError):  # it may be refused before that
                 other.do("send_and_close", b"x")
-        self.assertTrue(eventually(lambda: self.daemon.fds() < most))
+        self.assertTrue(eventually(lambda: self.daemon.fds() < most), self.daemon.fds())
         self.assertGreater(self.daemon.fds(), 256)  # those that may hang do
         self.assert_served(root)
         self.assertLess(self.daemon.log().count("warning: "), 100)
