@@ -365,7 +365,7 @@ circles_are_found() {
 no_circles() {
 	tests/circles.py "$BUILD" client && tests/circles.py "$BUILD" common &&
 		tests/circles.py "$BUILD" cprctl &&
-		tests/circles.py "$BUILD" daemon peer,peer-in,peer-out,refusal,server,session
+		tests/circles.py "$BUILD" daemon accept,peer,peer-in,peer-out,refusal,server,session
 }
 
 # Those that git tracks; without git, all but build/.

@@ -369,7 +369,7 @@ class Many(DaemonTest):
 
 
 class FewDescriptors(DaemonTest):
-    nofile = 64
+    nofile = 65
 
     def test_connections_that_do_not_fit_do_no_harm_and_later_ones_are_served(self):
         first = self.client()
@@ -382,12 +382,15 @@ class FewDescriptors(DaemonTest):
             client.send_raw(INFO)
             served += client.receive()[0]["product"] == "vfio-cprd"
         self.assertEqual(served, 10)
+        # Who does not fit waits, also one that is accepted and whose process finds no descriptor.
+        self.assertEqual([client for client in clients if client.is_closed()], [])
         for client in clients:
             client.close()
         first.call("Release")
         first.close()
         self.assertIdle()
-        self.assertIn("cannot accept", self.daemon.log())
+        self.assertTrue(eventually(lambda: "accepts connections again" in self.daemon.log()))
+        self.assertEqual(self.daemon.log().count("cannot accept"), 1)
 
     def test_who_waits_in_the_backlog_is_served_when_others_leave(self):
         first = [Client(self.daemon) for _ in range(40)]
