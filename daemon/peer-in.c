@@ -26,7 +26,7 @@ static void end(struct peer *peer, const char *error, int number, const char *me
 
 	log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL, "%s: %s: connection closed", who,
 		    message);
-	peer->ending = true;
+	peer->ending = peer->told = true;
 	peer_fail(peer, error, number, "%s", message);
 }
 

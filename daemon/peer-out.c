@@ -30,12 +30,11 @@ static void read_on(struct peer *peer)
 		event_add(peer->readable, NULL);
 }
 
-/* If it is ending, it has been told why, and so has the log. */
 static void cut_off(struct peer *peer)
 {
 	g_autofree char *who = peer_describe(peer);
 
-	if (!peer->ending)
+	if (!peer->told)
 		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
 			    "%s leaves its answer unread: cut off", who);
 	peer_close(peer);
@@ -262,7 +261,7 @@ void peer_stream(struct peer *peer, json_t *parameters)
 
 		log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
 			    "%s does not read its events: cut off", who);
-		peer->ending = true;
+		peer->ending = peer->told = true;
 		event_active(peer->writable, EV_TIMEOUT, 0);
 		return;
 	}

@@ -33,9 +33,10 @@ struct peer {
 	int pidfd;		 /* of the process that connected; -1: the session has it */
 	struct session *session; /* attached over this connection, or NULL */
 	struct call call;
-	bool parsing; /* the next one, in a thread */
+	bool parsing;		  /* the next one, in a thread */
 	struct object_set staged; /* stored with more to come */
 	bool ending;		  /* to be closed once the answer is out */
+	bool told;		  /* why it is ending has been logged */
 	struct frame_reader reader;
 	struct {
 		size_t descriptors, bytes;
