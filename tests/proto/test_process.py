@@ -17,7 +17,7 @@ from daemon import BUILD, DAEMON, ROOT, Daemon
 from daemontest import DaemonTest
 from fds import close, close_all, describe, eventfd, eventfds, memfd
 from holder import Holder
-from patience import eventually
+from patience import eventually, is_asleep
 
 ENV = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}
 
@@ -487,6 +487,8 @@ class End(DaemonTest):
         with contextlib.suppress(BlockingIOError):
             while True:
                 client.socket.send(call)
+        # It has done as many of its calls as it can: an answer is half out.
+        self.assertTrue(eventually(lambda: is_asleep(self.daemon.pid)))
         return client
 
     def test_a_call_under_way_is_answered_before_the_end(self):
