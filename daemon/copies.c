@@ -8,6 +8,7 @@
 #include "daemon/keep.h"
 #include "daemon/kernel.h"
 #include "daemon/log.h"
+#include "daemon/opaque.h"
 
 #define DEVICES_TOLD 4
 
@@ -45,7 +46,7 @@ char *copy_describe(const struct copy *copy)
 	const GPtrArray *objects = copy->replay.objects.objects;
 	GString *text = g_string_new(NULL);
 	unsigned int devices = 0;
-	size_t held = 0;
+	size_t held = opaque_list_count(copy->replay.opaque);
 
 	for (guint i = 0; i < objects->len; i++)
 		held += ((const struct object *)g_ptr_array_index(objects, i))->held;
@@ -95,6 +96,8 @@ static bool is_covered(const struct copy *copy, const struct copy *by)
 {
 	const GPtrArray *objects = copy->replay.objects.objects;
 
+	if (copy->replay.opaque->len > 0)
+		return false; /* it cannot be told what that is */
 	for (guint i = 0; i < objects->len; i++) {
 		const struct object *object = g_ptr_array_index(objects, i);
 
@@ -149,7 +152,8 @@ static char *explain_double(const struct copy *copy, const struct copy *other)
 
 static char *explain_empty(const struct copy *copy)
 {
-	if (copy->problem || copy->replay.complete || copy->replay.objects.objects->len > 0)
+	if (copy->problem || copy->replay.complete || copy->replay.objects.objects->len > 0 ||
+	    copy->replay.opaque->len > 0)
 		return NULL;
 	return g_strdup("it was never finished, and holds nothing");
 }

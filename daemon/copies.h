@@ -10,7 +10,7 @@
 
 #include <glib.h>
 
-#include "daemon/record.h"
+#include "daemon/replay.h"
 
 struct copy {
 	struct journal *journal;

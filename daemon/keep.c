@@ -9,6 +9,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
+#include "daemon/opaque.h"
 #include "daemon/owed.h"
 #include "daemon/record.h"
 #include "daemon/server.h"
@@ -150,7 +151,7 @@ static void count_in_flight(struct session *session, size_t coming)
 /* What a copy of the session brings: a sending end and a pidfd besides what it holds. */
 static size_t size_of_copy(const struct session *session)
 {
-	return object_set_total(&session->objects) + 2;
+	return object_set_total(&session->objects) + opaque_list_count(session->opaque) + 2;
 }
 
 /* The end of an exchange */

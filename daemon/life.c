@@ -8,15 +8,17 @@
 #include <errno.h>
 
 #include "common/fd.h"
+#include "daemon/account.h"
 #include "daemon/devices.h"
 #include "daemon/happen.h"
 #include "daemon/keep.h"
 #include "daemon/log.h"
 #include "daemon/oldorphan.h"
+#include "daemon/opaque.h"
 #include "daemon/orphan.h"
 #include "daemon/peer.h"
 #include "daemon/process.h"
-#include "daemon/record.h"
+#include "daemon/replay.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 
@@ -54,6 +56,8 @@ void session_release(struct session *session)
 		peer_close(session->peer); /* its answer would name descriptors closed here */
 	/* In the order of storing, so a device is closed before what was stored after it. */
 	object_set_take_all(&session->objects, &fds);
+	account_count_descriptors(session->account, -(ssize_t)opaque_list_count(session->opaque));
+	opaque_list_take_all(session->opaque, &fds);
 	keep_end(session, &fds, release_done);
 }
 
@@ -80,7 +84,7 @@ static void holder_died(struct session *session)
 	if (session->peer)
 		/* A child of the dead process may have its socket, and an answer may be on its way. */
 		peer_close(session->peer);
-	if (session->objects.objects->len == 0)
+	if (session->objects.objects->len == 0 && session->opaque->len == 0)
 		session_release(session);
 	else
 		orphan_begin(session, pid);
@@ -192,6 +196,8 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	g_hash_table_unref(session->spaces);
 	session->spaces = g_steal_pointer(&replay->spaces);
 	object_set_move(&session->objects, &replay->objects);
+	opaque_list_move(session->opaque, replay->opaque);
+	account_count_descriptors(session->account, opaque_list_count(session->opaque));
 	server_add_session(server, session);
 	recover_devices(session, replay);
 	if (session->state == SESSION_RELEASING) {

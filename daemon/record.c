@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A session as records and back: daemon/record.h. */
+/* A session as records: daemon/record.h. */
 #include "daemon/record.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <systemd/sd-daemon.h>
 
-#include "common/fd.h"
-
-/* Writing */
+#include "daemon/opaque.h"
 
 static int write_record(struct journal *journal, json_t *record, const int *fds, size_t n_fds)
 {
@@ -122,6 +117,42 @@ int record_objects(struct journal *journal, const struct object_set *objects)
 	return r;
 }
 
+/*
+ * As it came. Descriptors of it keep their numbers: where other objects' were, one of its own stands
+ * in, which a reader closes unlooked at.
+ */
+static int record_opaque(struct journal *journal, const struct opaque *opaque)
+{
+	int fds[JOURNAL_MAX_FDS], any = -1;
+	size_t n = MIN(opaque->fds.n, JOURNAL_MAX_FDS);
+
+	for (size_t i = 0; i < n && any < 0; i++)
+		any = opaque->fds.fds[i];
+	for (size_t i = 0; i < n; i++)
+		fds[i] = opaque->fds.fds[i] >= 0 ? opaque->fds.fds[i] : any;
+	return write_record(journal,
+			    json_pack("{s:s, s:O, s:b, s:b}", "op", "objects", "objects",
+				      opaque->objects, "first", true, "last", true),
+			    fds, any >= 0 ? n : 0);
+}
+
+/* Before the others: where two have one name, a reader goes by the later one. */
+static int record_opaque_list(struct journal *journal, const GPtrArray *list)
+{
+	int r = 0;
+
+	for (guint i = 0; i < list->len && r == 0; i++)
+		r = record_opaque(journal, g_ptr_array_index(list, i));
+	return r;
+}
+
+int record_rest(struct journal *journal, const struct session *session)
+{
+	int r = record_opaque_list(journal, session->opaque);
+
+	return r == 0 ? record_objects(journal, &session->objects) : r;
+}
+
 int record_head(struct journal *journal, const struct session *session)
 {
 	int r = record_open(journal, session);
@@ -132,301 +163,4 @@ int record_head(struct journal *journal, const struct session *session)
 int record_complete(struct journal *journal)
 {
 	return write_record(journal, json_pack("{s:s}", "op", "complete"), NULL, 0);
-}
-
-/* Replaying */
-
-/* The sending end, which the first record brings unless it came from the fd store. */
-static void take_sending_end(struct journal *journal, struct fdlist *fds)
-{
-	int fd = journal->send < 0 ? fdlist_take(fds, 0) : -1;
-
-	if (fd >= 0 && sd_is_socket_unix(fd, SOCK_SEQPACKET, 0, NULL, 0) > 0)
-		journal->send = fd;
-	else
-		fd_close(&fd);
-}
-
-/* What is the same in every version, as far as it is there. */
-static void replay_identity(struct replay *replay, const json_t *record)
-{
-	const char *name = "", *lineage = "", *replaces = NULL;
-	json_int_t generation = 0, uid = -1;
-
-	(void)json_unpack((json_t *)record, "{s?s, s?I, s?s, s?I, s?s}", "lineage", &lineage,
-			  "generation", &generation, "name", &name, "uid", &uid, "replaces",
-			  &replaces);
-	if (!session_name_is_valid(name) || uid < 0 || uid >= UINT32_MAX)
-		return;
-	replay->lineage = g_ascii_strtoull(lineage, NULL, 16);
-	replay->generation = generation;
-	replay->replaces = g_strdup(replaces);
-	replay->name = g_strdup(name);
-	replay->uid = uid;
-}
-
-static char *replay_open(struct journal *journal, struct replay *replay, const json_t *record,
-			 struct fdlist *fds)
-{
-	int version = 0;
-
-	if (replay->name)
-		return g_strdup("it begins twice");
-	replay_identity(replay, record);
-	if (json_unpack((json_t *)record, "{s:i}", "version", &version) == 0 &&
-	    version > RECORD_VERSION)
-		return g_strdup_printf(
-			"it is of version %d, this daemon reads up to %d: start a newer "
-			"vfio-cprd",
-			version, RECORD_VERSION);
-	if (!replay->name)
-		return g_strdup("its first record is broken");
-	take_sending_end(journal, fds);
-	return NULL;
-}
-
-static char *replay_state(struct replay *replay, const json_t *record, struct fdlist *fds)
-{
-	int state = 0, vaddr;
-	json_int_t since = 0, died = 0, pid = 0;
-	const char *name, *warning, *unit = NULL;
-	json_t *spaces, *space;
-	size_t i;
-
-	if (json_unpack((json_t *)record, "{s:i, s:I, s?I, s:I, s?s, s:o}", "state", &state,
-			"since", &since, "died", &died, "pid", &pid, "unit", &unit, "spaces",
-			&spaces) < 0 ||
-	    state < SESSION_ACTIVE || state > SESSION_RELEASING || pid < 0 || pid > INT_MAX)
-		return g_strdup("a record of its state is broken");
-	fd_close(&replay->holder.pidfd);
-	replay->state = state;
-	replay->since = since;
-	replay->died = died;
-	g_free(replay->unit);
-	replay->unit = g_strdup(unit);
-	replay->holder.pid = pid;
-	replay->holder.pidfd = fdlist_take(fds, 0);
-	g_hash_table_remove_all(replay->spaces);
-	json_array_foreach(spaces, i, space)
-	{
-		struct space_status *status;
-
-		warning = NULL;
-		if (json_unpack(space, "{s:s, s:i, s?s}", "name", &name, "vaddr", &vaddr, "warning",
-				&warning) < 0)
-			continue;
-		status = g_new(struct space_status, 1);
-		*status = (struct space_status){vaddr, g_strdup(warning)};
-		g_hash_table_replace(replay->spaces, g_strdup(name), status);
-	}
-	return NULL;
-}
-
-/* Closes at once: it is in the journal's queue too. */
-static void set_clear(struct object_set *set)
-{
-	auto_fdlist fds = FDLIST_INIT;
-
-	object_set_take_all(set, &fds);
-	object_set_clear(set);
-}
-
-static void object_close(struct object *object)
-{
-	auto_fdlist fds = FDLIST_INIT;
-
-	object_take_all(object, &fds);
-	object_free(object);
-}
-
-/* What the set has already is dead weight of the journal, of which there may be any amount. */
-static void shed(const struct object_set *set, struct object *object)
-{
-	const struct object *held = object_set_find(set, object->kind, object->name);
-
-	if (!held || held->kind == OBJECT_STATE)
-		return;
-	for (guint i = 0; i < MIN(object->fds->len, held->fds->len); i++) {
-		int *fd = &g_array_index(object->fds, int, i);
-
-		if (*fd < 0 || g_array_index(held->fds, int, i) < 0)
-			continue;
-		fd_close(fd);
-		object->held--;
-	}
-}
-
-/* A state that is stored anew takes the place of the old one. */
-static void replace_states(struct object_set *set, const struct object_set *staged)
-{
-	for (guint i = 0; i < staged->objects->len; i++) {
-		const struct object *object = g_ptr_array_index(staged->objects, i);
-		struct object *held = object_set_find(set, object->kind, object->name);
-
-		if (!held || held->kind != OBJECT_STATE)
-			continue;
-		object_set_remove(set, held);
-		object_close(held);
-	}
-}
-
-/* A change of several records counts when its last one is there: until then it is staged. */
-static char *replay_objects(struct replay *replay, struct object_set *staged, const json_t *record,
-			    struct fdlist *fds)
-{
-	json_t *objects, *json;
-	int first, last;
-	size_t i, used = 0;
-
-	if (json_unpack((json_t *)record, "{s:o, s:b, s:b}", "objects", &objects, "first", &first,
-			"last", &last) < 0)
-		return g_strdup("a record of objects is broken");
-	if (first) {
-		set_clear(staged);
-		object_set_init(staged, NULL);
-	}
-	json_array_foreach(objects, i, json)
-	{
-		g_autofree char *parameter = NULL, *message = NULL;
-		struct object *object = object_from_record(json, fds, &used, &parameter, &message);
-
-		if (!object)
-			return g_strdup_printf("a record of objects is broken: %s: %s", parameter,
-					       message);
-		if (!object_set_takes(staged, object) ||
-		    !object_set_takes(&replay->objects, object)) {
-			object_close(object);
-			return g_strdup("a record of objects is broken: two have one name or id");
-		}
-		shed(&replay->objects, object);
-		shed(staged, object);
-		object_set_add(staged, object);
-	}
-	if (last) {
-		replace_states(&replay->objects, staged);
-		object_set_move(&replay->objects, staged);
-	}
-	return NULL;
-}
-
-static char *replay_remove(struct replay *replay, const json_t *record)
-{
-	g_autofree char *spelled = NULL;
-	const char *kind_name, *name;
-	struct object *object;
-	int kind = -1;
-
-	if (json_unpack((json_t *)record, "{s:s, s:s}", "kind", &kind_name, "name", &name) == 0)
-		kind = object_kind_from_name(kind_name);
-	if (kind < 0)
-		return g_strdup("a record of a removal is broken");
-	spelled = object_spell(kind, name);
-	object = object_set_find(&replay->objects, kind, spelled);
-	replay->removed = true;
-	if (kind == OBJECT_DEVICE)
-		g_ptr_array_add(replay->removed_devices, g_strdup(spelled));
-	if (object) {
-		object_set_remove(&replay->objects, object);
-		object_close(object);
-	}
-	return NULL;
-}
-
-static char *replay_record(struct journal *journal, struct replay *replay,
-			   struct object_set *staged, const json_t *record, struct fdlist *fds)
-{
-	const char *op = json_string_value(json_object_get(record, "op"));
-
-	if (op && strcmp(op, "open") == 0)
-		return replay_open(journal, replay, record, fds);
-	if (!op || !replay->name)
-		return g_strdup("it does not begin as a journal does");
-	if (strcmp(op, "objects") == 0)
-		return replay_objects(replay, staged, record, fds);
-	if (strcmp(op, "state") == 0)
-		return replay_state(replay, record, fds);
-	if (strcmp(op, "remove") == 0)
-		return replay_remove(replay, record);
-	if (strcmp(op, "complete") == 0) {
-		replay->complete = true;
-		return NULL;
-	}
-	return g_strdup_printf("it has a record \"%s\", which this daemon does not know", op);
-}
-
-static char *replay_all(struct journal *journal, struct replay *replay, struct object_set *staged)
-{
-	char *problem = NULL;
-	int r = journal_rewind(journal);
-
-	while (r >= 0 && !problem) {
-		auto_fdlist fds = FDLIST_INIT;
-		json_t *record = NULL;
-
-		r = journal_peek(journal, &record, &fds);
-		if (r == 0)
-			break;
-		if (r > 0)
-			problem = replay_record(journal, replay, staged, record, &fds);
-		json_decref(record);
-	}
-	if (r == -EMFILE)
-		return g_strdup(
-			"not all of its descriptors can be received: either the daemon has as many as "
-			"it may (then raise LimitNOFILE of vfio-cprd.service) or a security module "
-			"(SELinux, AppArmor) forbids one of them (its log tells which); then reload or "
-			"restart vfio-cprd");
-	if (r < 0)
-		return g_strdup_printf("it cannot be read: %s", g_strerror(-r));
-	if (!problem && !replay->name)
-		problem = g_strdup("it is empty");
-	return problem;
-}
-
-char *record_replay(struct journal *journal, struct replay *ret_replay)
-{
-	struct replay replay = {
-		.holder.pidfd = -1,
-		.spaces = session_spaces_new(),
-		.removed_devices = g_ptr_array_new_with_free_func(g_free),
-	};
-	struct object_set staged;
-	char *problem;
-
-	object_set_init(&replay.objects, NULL);
-	object_set_init(&staged, NULL);
-	problem = replay_all(journal, &replay, &staged);
-	set_clear(&staged);
-	if (!replay.name)
-		journal_tells(journal, &replay.name, &replay.uid);
-	*ret_replay = replay;
-	return problem;
-}
-
-void replay_clear(struct replay *replay)
-{
-	set_clear(&replay->objects);
-	g_clear_pointer(&replay->spaces, g_hash_table_unref);
-	g_clear_pointer(&replay->removed_devices, g_ptr_array_unref);
-	fd_close(&replay->holder.pidfd);
-	g_free(replay->replaces);
-	g_free(replay->unit);
-	g_free(replay->name);
-}
-
-void record_whose(struct journal *journal, char **ret_name, uid_t *ret_uid)
-{
-	auto_fdlist fds = FDLIST_INIT;
-	struct replay replay = {0};
-	json_t *record = NULL;
-
-	if (journal_rewind(journal) == 0 && journal_peek(journal, &record, &fds) > 0 &&
-	    g_strcmp0(json_string_value(json_object_get(record, "op")), "open") == 0)
-		replay_identity(&replay, record);
-	json_decref(record);
-	if (!replay.name)
-		journal_tells(journal, &replay.name, &replay.uid);
-	g_free(replay.replaces);
-	*ret_name = replay.name;
-	*ret_uid = replay.uid;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The records of a journal, written and replayed. Each is a JSON object with an op:
+ * The records of a journal, as they are written. Each is a JSON object with an op:
  *
  *	open	  version, lineage, generation, name and uid of the session, and the name of the journal
  *		  that this one replaces, if any; the first. The journal's sending end beside
@@ -28,10 +28,11 @@
 #define RECORD_VERSION 1
 
 /*
- * Writes the first records of a copy of the session into an empty journal: all but its objects, which
- * record_objects() adds, if there are many in a worker. Errors: as journal_write().
+ * Writes the first records of a copy of the session into an empty journal, all but its objects; and
+ * those, of which there may be many: in a worker. Errors: as journal_write().
  */
 int record_head(struct journal *journal, const struct session *session);
+int record_rest(struct journal *journal, const struct session *session);
 
 /* Ends the copy: it is stored. -EPIPE: it is not. */
 int record_complete(struct journal *journal);
@@ -40,34 +41,5 @@ int record_complete(struct journal *journal);
 int record_objects(struct journal *journal, const struct object_set *objects);
 int record_state(struct journal *journal, const struct session *session);
 int record_remove(struct journal *journal, enum object_kind kind, const char *name);
-
-/* What a journal tells of its session. */
-struct replay {
-	char *name; /* NULL: not even that */
-	uid_t uid;
-	uint64_t lineage; /* 0: none */
-	uint64_t generation;
-	char *replaces;
-	bool complete;
-	enum session_state state;
-	gint64 since, died;
-	struct holder holder; /* pid; pidfd -1: none */
-	char *unit;
-	struct object_set objects;
-	GHashTable *spaces;
-	bool removed;		    /* it holds descriptors of what was removed, */
-	GPtrArray *removed_devices; /* devices of these names among them */
-};
-
-/*
- * Reads the journal from its start. NULL: it is read. Else a sentence why it cannot be, to g_free(),
- * and ret_replay has what its first record or else its name in the fd store tells. ret_replay is to
- * be cleared in any case; that closes what the journal holds too, so that it takes no time.
- */
-char *record_replay(struct journal *journal, struct replay *ret_replay);
-void replay_clear(struct replay *replay);
-
-/* The same of its first record alone; nothing needs to be cleared but *ret_name, to be g_free()d. */
-void record_whose(struct journal *journal, char **ret_name, uid_t *ret_uid);
 
 #endif

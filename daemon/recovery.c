@@ -18,7 +18,8 @@
 #include "daemon/life.h"
 #include "daemon/log.h"
 #include "daemon/namehash.h"
-#include "daemon/record.h"
+#include "daemon/opaque.h"
+#include "daemon/replay.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 #include "daemon/worker.h"
@@ -112,8 +113,8 @@ static bool is_copy_of(const struct session *session, uid_t uid, const char *nam
 	       g_strcmp0(session->copy_of, name) == 0;
 }
 
-/* Tells of the other copies where the session itself is shown. */
-static void note_copies(struct session *session)
+/* The names of those that stand aside, to g_free(); NULL: there is none. */
+static char *list_copies(const struct session *session)
 {
 	GString *names = g_string_new(NULL);
 	GHashTableIter iter;
@@ -124,24 +125,38 @@ static void note_copies(struct session *session)
 		if (is_copy_of(item, session->uid, session->name))
 			g_string_append_printf(names, "%s%s", names->len > 0 ? ", " : "",
 					       ((struct session *)item)->name);
-	g_clear_pointer(&session->problem, g_free);
-	if (names->len > 0)
-		session->problem = g_strdup_printf(
+	return g_string_free(names, names->len == 0);
+}
+
+/* What whoever looks at the session has to be told of it. */
+static void note_found(struct session *session)
+{
+	g_autofree char *opaque = opaque_list_describe(session->opaque);
+	g_autofree char *names = list_copies(session), *copies = NULL;
+
+	if (names)
+		copies = g_strdup_printf(
 			"there is another copy of it, kept aside as %s, which can be released, or is "
 			"used in its place when this one is released",
-			names->str);
-	g_string_free(names, TRUE);
+			names);
+	g_free(session->problem);
+	session->problem = opaque && copies ? g_strconcat(opaque, "; ", copies, NULL)
+					    : g_strdup(opaque ? opaque : copies);
 }
 
 static void put_session(struct server *server, struct copy *copy)
 {
 	struct journal *journal = copy->journal;
+	g_autofree char *opaque = NULL;
 	struct session *session;
 
 	if (journal->receive >= 0)
 		worker_close(&journal->receive, 1);
 	journal->receive = -1;
 	session = session_recover(server, &copy->replay, journal);
+	opaque = opaque_list_describe(session->opaque);
+	if (opaque)
+		log_error(session, "session %s: %s", session->name, opaque);
 	if (journal->send < 0 && !session->busy)
 		keep_anew(session);
 	else
@@ -215,7 +230,7 @@ static void settle_group(struct server *server, const struct group *group, bool 
 	put_copies(server, copies, again);
 	session = group->name ? server_find_session(server, group->uid, group->name) : NULL;
 	if (is_usable(session))
-		note_copies(session);
+		note_found(session);
 }
 
 static void settle_groups(struct server *server, GHashTable *groups, bool again)
@@ -275,7 +290,7 @@ static void on_released(struct server *server, uid_t uid, const char *name)
 	struct session *session = server_find_session(server, uid, name);
 
 	if (is_usable(session))
-		note_copies(session); /* one of the others is gone */
+		note_found(session); /* one of the others is gone */
 	else
 		settle_again(server, uid, name);
 }

@@ -13,6 +13,7 @@
 #include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/namehash.h"
+#include "daemon/opaque.h"
 #include "daemon/owed.h"
 #include "daemon/peer.h"
 #include "daemon/unit.h"
@@ -153,6 +154,7 @@ struct session *session_make(struct server *server, const char *name, uid_t uid,
 		.holder = {.pidfd = -1},
 		.spaces = session_spaces_new(),
 		.debt.journals = g_ptr_array_new(),
+		.opaque = opaque_list_new(),
 		.waiting = G_QUEUE_INIT,
 	};
 	session->account->sessions++;
@@ -176,6 +178,8 @@ void session_free(struct session *session)
 	g_clear_pointer(&session->old, event_free);
 	object_set_clear(&session->objects);
 	account_count_in_flight(session->account, -(ssize_t)session->in_flight);
+	account_count_descriptors(session->account, -(ssize_t)opaque_list_count(session->opaque));
+	g_ptr_array_unref(session->opaque);
 	session->account->sessions--;
 	account_put(session->account);
 	journal_free(session->journal);

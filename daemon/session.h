@@ -63,6 +63,7 @@ struct session {
 	struct peer *peer; /* the holder's connection; NULL: lost, or none */
 	struct object_set objects;
 	struct summary summary;	 /* of what it holds, by the last survey */
+	GPtrArray *opaque;	 /* what it holds besides, unknown: daemon/opaque.h */
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
 	uint64_t lineage;	 /* random: all copies of this session have it, and no other's */

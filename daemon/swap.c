@@ -34,7 +34,7 @@ static int park(struct journal *journal)
 
 static int store(struct swap *swap)
 {
-	int r = record_objects(swap->in, &swap->session->objects);
+	int r = record_rest(swap->in, swap->session);
 
 	if (r < 0)
 		return r;

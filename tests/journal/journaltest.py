@@ -140,6 +140,25 @@ def sending_end(pid1, name):
     return track(array.array("i", control[0][2])[0])
 
 
+def recorded(pid1):
+    """What is in the one journal of the store: [(record, its descriptors, tracked)]."""
+    (name,) = [name for name in pid1.names() if name.endswith("-r")]
+    found = []
+    with socket.socket(fileno=pid1.get(name)) as end:
+        end.setsockopt(socket.SOL_SOCKET, 42, 0)  # SO_PEEK_OFF
+        while True:
+            try:
+                flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+                data, control, _, _ = end.recvmsg(65536, socket.CMSG_SPACE(253 * 4), flags)
+            except BlockingIOError:
+                return found
+            fds = [track(fd) for part in control for fd in array.array("i", part[2])]
+            if data == b"M":  # it is in a memfd
+                data = os.pread(fds[-1], 1 << 24, 0)
+                close(fds.pop())
+            found.append((json.loads(data), fds))
+
+
 def planted(pid1, *records, number=1, name=None, twin=True):
     """A journal of the test's own, of (record, descriptors) or records, into the fd store. twin: with
     its sending end, as daemons before 0.3.0 have it; else that is in the first record."""

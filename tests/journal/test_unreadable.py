@@ -2,13 +2,15 @@
 """What the daemon finds in systemd's store and cannot read."""
 
 import os
+import select
 import socket
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from client import Client, VarlinkError
-from fds import describe, eventfd, eventfds, memfd, track
-from journaltest import JournalTest, append, pair
+from fds import close, describe, eventfd, eventfds, is_same_file, make_table, memfd, track
+from journaltest import JournalTest, append, copy_of, pair, planted, recorded
+from patience import eventually
 
 
 class Unreadable(JournalTest):
@@ -88,25 +90,6 @@ class Unreadable(JournalTest):
         batch = {"op": "objects", "objects": [describe("eventfd", "e", 1)], "first": True, "last": True}
         self.plant(self.journal(self.opening(), (batch, [eventfd()])))
 
-    def batch(self, *objects):
-        """A record of these objects, an eventfd each."""
-        record = {"op": "objects", "objects": objects, "first": True, "last": True}
-        return record, eventfds(len(objects))
-
-    def test_a_journal_in_which_two_objects_have_one_id(self):
-        one, other = (describe("eventfd", name, 1, i) for i, name in enumerate("ef"))
-        self.plant(self.journal(self.opening(), self.batch(one, other), {"op": "complete"}))
-
-    def test_a_journal_in_which_a_later_object_has_an_earlier_ones_name(self):
-        one, other = (describe("eventfd", "e", id) for id in (1, 2))
-        records = self.batch(one), self.batch(other), {"op": "complete"}
-        self.plant(self.journal(self.opening(), *records))
-
-    def test_a_journal_with_a_record_that_names_more_descriptors_than_came(self):
-        item = describe("eventfd", "e", 1, count=5)
-        batch = {"op": "objects", "objects": [item], "first": True, "last": True}
-        self.plant(self.journal(self.opening(), (batch, eventfds(2))))
-
     def test_a_receiving_end_alone_that_is_no_journal(self):
         receive, send = pair()
         append(send, b"?")
@@ -122,3 +105,129 @@ class Unreadable(JournalTest):
         a, b = socket.socketpair()
         self.addCleanup(b.close)
         self.plant({"stream": track(a.detach())})
+
+
+class BadObject(JournalTest):
+    """An object that this daemon cannot use is one bad object, and its session goes on without it."""
+
+    GOOD = describe("eventfd", "good", 1)
+
+    def plant(self, *objects, fds, more=()):
+        """A journal with a good object, then these, whose descriptors are after its own."""
+        self.daemon.allowed = ["cannot be used"]
+        self.good = eventfd()
+        self.daemon.kill()
+        records = copy_of(objects=[self.GOOD, *objects], fds=[self.good, *fds])
+        planted(self.daemon, *records[:3], *more, records[3], twin=False)
+        self.daemon.start()
+        self.daemon.wait_ready()
+
+    def pipes(self, n):
+        """Reading ends, which tell when all copies of the writing ends are closed; and these."""
+        ends = [os.pipe() for _ in range(n)]
+        return [track(end[0]) for end in ends], [track(end[1]) for end in ends]
+
+    def check(self, n_bad, reason, item):
+        """The session is usable but for that item, which is there as it came, whatever is done to
+        the others, until the release."""
+        for _ in range(2):
+            info = self.sessions()["vm"]
+            self.assertEqual(info["state"], "orphaned")
+            self.assertRegex(info["warning"], f"^{n_bad} object.*{reason}")
+            self.assertRegex(self.daemon.log(), f"session vm: {n_bad} object.*{reason}")
+            vm = self.claim("vm", 1)
+            self.assertHeld(vm, ["good"], [self.good])
+            vm.store([describe("eventfd", "x", 77)], [eventfd()])
+            vm.call("Remove", {"kind": "eventfd", "name": "x"})  # the journal is written anew
+            self.assertStored(1)
+            found = recorded(self.daemon)
+            self.assertIn(item, [o for record, _ in found for o in record.get("objects", [])])
+            for fd in [fd for _, fds in found for fd in fds]:
+                close(fd)
+            vm.kill()
+            self.restart()
+        self.release("vm")
+        self.assertStored(0)
+
+    def test_an_object_of_a_kind_or_with_a_field_that_is_not_known(self):
+        for item, reason in (
+            (describe("teapot", "t", 2, 1), 'teapot "t": kind "teapot" is unknown'),
+            ({**describe("eventfd", "t", 2, 1), "colour": "red"}, 'eventfd "t": .*colour'),
+            (describe("eventfd", "", 2, 1), "names are 1 to 255"),
+            ({**describe("eventfd", "t", 2, 1), "id": "two"}, "eventfd"),
+            ("no object at all", "an object"),
+        ):
+            with self.subTest(reason=reason):
+                readers, writers = self.pipes(1)
+                self.plant(item, fds=writers)
+                close(writers[0])
+                self.assertFalse(select.select(readers, [], [], 0)[0])
+                self.check(1, reason, item)
+                self.assertTrue(eventually(lambda: select.select(readers, [], [], 0)[0]), "it is held")
+
+    def test_an_object_of_more_descriptors_than_came(self):
+        self.plant(describe("eventfd", "t", 2, 1, count=5), fds=eventfds(2))
+        item = describe("eventfd", "t", 2, 1, count=5)
+        self.check(1, "5 descriptors from 1 on are named, but 3", item)
+
+    def test_its_descriptors_keep_their_numbers_when_it_is_written_anew(self):
+        fds = eventfds(3)
+        last = describe("eventfd", "last", 3, 3)
+        self.plant(describe("teapot", "t", 2, 1, count=2), last, fds=fds)
+        vm = self.claim("vm", 2)
+        vm.call("Remove", {"kind": "eventfd", "name": "last"})
+        self.assertStored(1)
+        (got,) = [got for record, got in recorded(self.daemon)
+                  if any(o.get("kind") == "teapot" for o in record.get("objects", []))]
+        self.assertSameFiles(fds[:2], got[1:3])
+        self.assertFalse(any(is_same_file(fd, fds[2]) or is_same_file(fd, self.good) for fd in got))
+
+    def test_of_two_with_one_name_or_id_the_later_one_is_used(self):
+        for first, second in (
+            (describe("eventfd", "e", 2), describe("eventfd", "e", 3)),
+            (describe("eventfd", "e", 2), describe("eventfd", "f", 2)),
+        ):
+            fds = eventfds(2)
+            more = [({"op": "objects", "objects": [o], "first": True, "last": True}, [fd])
+                    for o, fd in zip((first, second), fds)]
+            self.plant(fds=[], more=more)
+            self.assertRegex(self.sessions()["vm"]["warning"], "stored later by its name or id")
+            for _ in range(2):
+                vm = self.claim("vm", 2)
+                self.assertHeld(vm, ["good", second["name"]], [self.good, fds[1]])
+                vm.store([describe("eventfd", "x", 77)], [eventfd()])
+                vm.call("Remove", {"kind": "eventfd", "name": "x"})
+                vm.kill()
+                self.restart()
+            self.assertIn("1 object (1 descriptor)", self.sessions()["vm"]["warning"])
+            self.release("vm")
+
+    def test_a_removal_of_it_counts(self):
+        readers, writers = self.pipes(1)
+        gone = {"op": "remove", "kind": "teapot", "name": "t"}
+        self.plant(describe("teapot", "t", 2, 1), fds=writers, more=[gone])
+        self.assertIsNone(self.sessions()["vm"]["warning"])
+        self.assertHeld(self.claim("vm", 1), ["good"], [self.good])
+
+    def test_a_session_of_nothing_else_stays_when_its_holder_dies(self):
+        vm = self.vm()
+        pidfd = track(os.pidfd_open(vm.pid))
+        self.daemon.allowed = ["cannot be used"]
+        self.daemon.kill()
+        item = describe("teapot", "t", 2)
+        records = copy_of(objects=[item], fds=[eventfd()], state=0, pid=vm.pid, holder=[pidfd])
+        planted(self.daemon, *records, twin=False)
+        self.daemon.start()
+        self.daemon.wait_ready()
+        vm.kill()
+        self.assertTrue(eventually(lambda: self.sessions()["vm"]["state"] == "orphaned"))
+        self.assertStored(1)
+
+    def test_a_table_that_its_owner_has_wiped_takes_nothing_with_it(self):
+        vm = self.vm("vm")
+        table, event = make_table(), eventfd()
+        vm.store([describe("table", "dma", 1), describe("eventfd", "e", 2, 1)], [table, event])
+        os.pwrite(table, bytes(64), 0)
+        self.restart()
+        self.resume(vm, "vm", 2)
+        self.assertHeld(vm, ["dma", "e"], [table, event])
