@@ -8,6 +8,9 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "daemon/log.h"
+#include "daemon/worker.h"
+
 #define BARRIER_USEC (10 * G_USEC_PER_SEC)
 
 /*
@@ -19,6 +22,10 @@
 	2048 /* of these, for listening sockets: there may be more at the next start */
 #define NAMES_ENTRIES \
 	4096 /* as many are sure to find room, however long the first ones' names are */
+
+static const struct timeval probe_pause = {.tv_sec = 30};
+
+static gint silence; /* how the last barrier has ended: 0 or -errno; of threads */
 
 static struct {
 	unsigned int max, used;
@@ -124,5 +131,74 @@ int fdstore_barrier(void)
 {
 	int r = sd_notify_barrier(0, BARRIER_USEC);
 
-	return r > 0 ? 0 : r < 0 ? r : -ENOTCONN;
+	r = r > 0 ? 0 : r < 0 ? r : -ENOTCONN;
+	g_atomic_int_set(&silence, r);
+	return r;
+}
+
+/* Whether anybody is there */
+
+bool fdstore_is_gone(void)
+{
+	int error = g_atomic_int_get(&silence);
+
+	return fdstore_exists() && error < 0 && error != -ETIMEDOUT;
+}
+
+const char *fdstore_trouble(void)
+{
+	if (fdstore_is_gone())
+		return "nobody listens where systemd should (NOTIFY_SOCKET), so that nothing can be kept with it, "
+		       "and no session be made: start the daemon as a service of systemd, or without that variable";
+	if (fdstore_exists() && g_atomic_int_get(&silence) < 0)
+		return "systemd has not answered for 10 seconds: until it does, no session can be made; what it "
+		       "has is kept";
+	return NULL;
+}
+
+static struct {
+	struct event *again; /* NULL: it has ended */
+	int told;	     /* what the log has, as in silence */
+} probe;
+
+static void probe_in_thread(void *result)
+{
+	*(int *)result = fdstore_barrier();
+}
+
+/* A line when it begins, changes or ends, and none each half minute. */
+static void probe_done(void *data)
+{
+	g_autofree int *result = data;
+	const char *trouble = fdstore_trouble(); /* NULL if another barrier was answered since */
+
+	if (*result != probe.told && *result < 0 && trouble)
+		log_warning(NULL, "%s (%s)", trouble, g_strerror(-*result));
+	else if (*result != probe.told && *result == 0)
+		log_notice(NULL, "systemd answers again");
+	probe.told = *result;
+	if (*result < 0 && probe.again)
+		event_add(probe.again, &probe_pause);
+}
+
+static void on_probe(evutil_socket_t fd, short events, void *data)
+{
+	(void)fd;
+	(void)events;
+	(void)data;
+	/* It has nothing to finish, so that the daemon's end need not wait for it. */
+	worker_run_or_hang(probe_in_thread, probe_done, g_new0(int, 1));
+}
+
+void fdstore_probe(struct event_base *base)
+{
+	if (!fdstore_exists())
+		return;
+	probe.again = evtimer_new(base, on_probe, NULL);
+	on_probe(-1, 0, NULL);
+}
+
+void fdstore_forget(void)
+{
+	g_clear_pointer(&probe.again, event_free);
 }

@@ -8,6 +8,7 @@
 #ifndef DAEMON_FDSTORE_H
 #define DAEMON_FDSTORE_H
 
+#include <event2/event.h>
 #include <stdbool.h>
 
 /*
@@ -51,5 +52,19 @@ int fdstore_remove(const char *name);
 
 /* Returns when PID 1 has done all that was asked before. -ETIMEDOUT: it did not, in ten seconds. */
 int fdstore_barrier(void);
+
+/*
+ * Asks PID 1, in a thread, whether it is there at all, and again every 30 s while it is not. What it
+ * is found to be is logged. fdstore_forget() ends that.
+ */
+void fdstore_probe(struct event_base *base);
+void fdstore_forget(void);
+
+/*
+ * By the last barrier: nobody is where NOTIFY_SOCKET points to, so that no session can be kept; or, in
+ * a sentence, that or that PID 1 takes its time. NULL: it has answered, or was not asked yet.
+ */
+bool fdstore_is_gone(void);
+const char *fdstore_trouble(void);
 
 #endif

@@ -188,11 +188,13 @@ static void serve(struct event_base *base, struct server *server)
 
 	enter_sandbox();
 	notify_ready();
+	fdstore_probe(base);
 	server_changed(server);
 	log_notice(NULL, "version %s is ready%s%s", VFIO_CPRD_VERSION, warning ? ": " : "",
 		   warning ? warning : "");
 	startup_take_signals();
 	event_base_dispatch(base);
+	fdstore_forget();
 	event_free(terminate);
 	event_free(interrupt);
 	event_free(hangup);

@@ -3,7 +3,6 @@
 #include "daemon/replay.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -68,6 +68,8 @@ const char *server_loss(const struct server *server)
 		return "there is no fd store of systemd (started by hand, or FileDescriptorStoreMax is 0): the "
 		       "daemon's own death loses every session, and resets the devices whose VMM is dead "
 		       "too";
+	if (fdstore_is_gone())
+		return fdstore_trouble();
 	g_hash_table_iter_init(&iter, server->sessions);
 	while (g_hash_table_iter_next(&iter, &session, NULL))
 		if (session_is_unkept(session))
@@ -83,6 +85,8 @@ char *server_warning(const struct server *server, uid_t viewer)
 
 	if (owed)
 		return owed;
+	if (!loss)
+		loss = fdstore_trouble();
 	if (loss || fdstore_outlives_stop())
 		return g_strdup(loss);
 	return g_strdup(

@@ -2,8 +2,10 @@
 """Stores that are small, slow, old or not there."""
 
 import os
+import re
 import resource
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from daemon import BUILD, DAEMON
 from daemontest import DaemonTest
 from fds import describe, eventfd, eventfds
 from journaltest import JournalTest, copy_of, planted
+from patience import eventually
 from pid1 import Pid1
 
 
@@ -175,6 +178,43 @@ class SlowSystemd(JournalTest):
         self.daemon.start()
         self.assertEqual(new.attach("new"), {"start": "new", "objects": 0})
         self.assertStored(1)
+
+
+class NobodyThere(JournalTest):
+    """NOTIFY_SOCKET is set, and nobody is behind it, or who does not answer."""
+
+    def status_comes_to(self, survives, warning):
+        self.assertTrue(eventually(lambda: re.search(warning, self.status().get("warning") or "")),
+                        self.status())
+        self.assertIs(self.status()["survivesRestart"], survives)
+        self.assertRegex(self.daemon.log(), f"warning: {warning}")
+
+    def test_a_notify_socket_that_nobody_listens_at_is_told_and_not_trusted(self):
+        self.daemon.allowed = ["could not be stored"]
+        for how in ("closed", "gone"):
+            self.daemon.kill()
+            path = os.path.join(self.daemon.directory, "nobody")
+            if how == "closed":
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody:
+                    nobody.bind(path)
+            else:
+                os.unlink(path)
+            self.daemon.env["NOTIFY_SOCKET"] = path
+            self.daemon.start()
+            self.status_comes_to(False, "nobody listens where systemd should")
+            with self.refused("KernelFailure"):
+                self.client().attach("vm")
+
+    def test_a_systemd_that_is_slow_at_the_start_is_told_and_keeps_what_it_has(self):
+        vm = self.vm("vm")
+        vm.store([describe("eventfd", "e", 1)], [eventfd()])
+        with self.daemon.deaf():
+            self.daemon.kill(lose=True)
+            self.daemon.start()
+            self.resume(vm, "vm", 1)
+            self.status_comes_to(True, "systemd has not answered for 10 seconds")
+        self.vm("other")  # its barrier is answered
+        self.assertIsNone(self.status().get("warning"))
 
 
 class WithoutStore(DaemonTest):
