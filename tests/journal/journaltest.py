@@ -12,7 +12,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from client import Client
 from daemontest import DaemonTest
-from fds import close, close_all, track
+from fds import close, close_all, memfd, track
 from holder import Holder
 from patience import eventually, is_asleep
 from pid1 import Pid1
@@ -50,6 +50,8 @@ def pair():
 
 def append(end, record, fds=()):
     data = record if isinstance(record, bytes) else json.dumps(record).encode()
+    if len(data) > 2048:  # INLINE_BYTES of daemon/journal.c
+        data, fds = b"M", [*fds, memfd(content=data, size=0)]
     control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     with socket.socket(fileno=os.dup(end)) as sender:
         sender.sendmsg([data], control)
