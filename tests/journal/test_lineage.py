@@ -222,8 +222,8 @@ class Copies(JournalTest):
         self.start()
         ends = {name: track(self.daemon.get(name)) for name in self.daemon.names()}
         vm = self.claim("vm", 3)
-        vm.call("Remove", {"kind": "eventfd", "name": f"e{fds[0]}"})
-        self.assertStored(1)
+        vm.start("call", vm.current, "Remove", {"kind": "eventfd", "name": f"e{fds[0]}"})
+        self.assertTrue(eventually(lambda: not set(self.daemon.names()) & set(ends)))
         self.daemon.kill()
         vm.kill()
         for name, fd in ends.items():
