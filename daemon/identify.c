@@ -151,9 +151,6 @@ static const char *describe(const struct appearance *what)
 		return "a directory";
 	if (S_ISFIFO(what->st.stx_mode))
 		return "a pipe";
-	if (!what->link[0])
-		return "of a kind that cannot be told, since /proc is not mounted where vfio-cprd "
-		       "runs, or hides /proc/self/fd: mount it there";
 	return "of a kind that the daemon does not know";
 }
 
@@ -263,11 +260,14 @@ static char *check(int fd, enum object_kind kind, const char *name, const struct
 /* For the refusal of a descriptor that cannot be looked at. */
 static char *explain(int error)
 {
-	if (fdinfo_begin() < 0)
+	int r = fdinfo_begin();
+
+	/* ENOENT: there is a folder, but not the kernel's. */
+	if (r < 0 || error == -ENOENT)
 		return g_strdup_printf("/proc is not mounted where vfio-cprd runs, or not usable "
 				       "(%s), and nothing tells what a descriptor is: mount it and "
 				       "restart vfio-cprd",
-				       g_strerror(-fdinfo_begin()));
+				       g_strerror(r < 0 ? -r : ENOENT));
 	return g_strdup_printf("cannot look at the descriptor: %s", g_strerror(-error));
 }
 

@@ -47,7 +47,7 @@ static void look_at_users(void)
 			overflow_uid);
 }
 
-/* As an eventfd that is stored is looked at later. */
+/* As what is stored is looked at later. */
 static void look_at_descriptors(void)
 {
 	auto_fd fd = eventfd(0, EFD_CLOEXEC);
@@ -58,8 +58,8 @@ static void look_at_descriptors(void)
 	if (fd >= 0 && (!link || !fdinfo_field(fd, "eventfd-count:", count, sizeof(count))))
 		log_error(
 			NULL,
-			"/proc is not mounted where it runs, or hides /proc/self/fd: descriptors cannot be "
-			"identified, so that eventfds and devices of VFIO groups will be refused");
+			"/proc is not mounted where it runs, or hides /proc/self/fd: what descriptors "
+			"are cannot be told, and they will be refused");
 }
 
 void surroundings_look(void)

@@ -438,9 +438,8 @@ class Namespace(unittest.TestCase):
         self.assertIn("/proc is not mounted", self.logged())
         peer = self.peer()
         peer.attach("vm")
-        event, ram = eventfd(), memfd(4096)
-        self.assertRefused("/proc is not mounted", peer.store, [describe("eventfd", "e", 1)], [event])
-        peer.store([describe("memory", "ram", 1)], [ram])
+        for kind, fd in (("container", eventfd()), ("memory", memfd(4096))):
+            self.assertRefused("/proc is not mounted", peer.store, [describe(kind, "x", 1)], [fd])
 
 
 class Sandbox(DaemonTest):
