@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make check: installs what is missing, builds with the sanitizers, runs the suites given (all,
-# unit, patience, proto, completion, journal, harness, vm, systemd, tree, install, docs, demo), and
-# ends with one line that counts their tests.
+# unit, patience, proto, attack, completion, journal, harness, vm, systemd, tree, install, docs,
+# demo), and ends with one line that counts their tests.
 set -u -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 
@@ -117,6 +117,11 @@ proto() {
 	run proto /usr/bin/python3 tests/lib/runner.py -j 4 tests/proto/test_*.py
 }
 
+# The daemon is attacked as several users; the figures of how long others wait are for the reader.
+attack() {
+	as_root attack /usr/bin/python3 tests/lib/runner.py -j 2 --timeout 120 tests/attack/test_*.py
+}
+
 completion() {
 	run completion /usr/bin/python3 tests/lib/runner.py tests/completion/test_*.py
 }
@@ -131,7 +136,7 @@ as_root() {
 	if [ "$(id -u)" = 0 ]; then
 		run "$@"
 	else
-		echo "SKIP suite $1: only root may use chroot, for a clean Debian (sudo make check-$1)"
+		echo "SKIP suite $1: only root can do what it needs (sudo make check-$1)"
 		skipped=$((skipped + 1))
 	fi
 }
@@ -196,6 +201,7 @@ all)
 	run unit unit
 	patience
 	proto
+	attack
 	completion
 	run harness tests/vm/harness/run-selftest.sh iommufd
 	in_lanes

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import statistics
+import subprocess
 import sys
 import time
 import unittest
@@ -25,7 +26,10 @@ from holder import Holder
 from patience import eventually, is_asleep
 from pid1 import Pid1
 
-SERVICE, VICTIM, BYSTANDER, ATTACKER = 990, 2001, 2002, 3001
+VICTIM, BYSTANDER, ATTACKER = 2001, 2002, 3001
+# Whom the daemon runs as: the kernel counts for a user what all its processes have in flight, and
+# its threads, so that two tests at once need two.
+SERVICE = 20000 + os.getpid() % 20000
 IDLE_THREADS = 8  # that the pool keeps for a while
 
 
@@ -53,6 +57,19 @@ def claim(attacker, _fds, name):
     return time.monotonic() - start, answer["start"], [(o["name"], len(fds)) for o, fds in held]
 
 
+def come_back(attacker, _fds, name):
+    """In the place of the connection that was lost: how the session starts."""
+    attacker.clients[0].close()
+    attacker.clients[0] = Client(attacker.path)
+    return attacker.clients[0].attach(name)["start"]
+
+
+def limit_daemon(daemon, limit):
+    """Limits what a running daemon may have, as its user, which needs no right for it."""
+    command = ["prlimit", f"--pid={daemon.pid}", limit]
+    subprocess.run(command, user=SERVICE, group=SERVICE, extra_groups=[], check=True)
+
+
 class Waits:
     """How long others waited: samples of Status, and of claims."""
 
@@ -77,7 +94,7 @@ class AttackTest(DaemonTest):
 
     def setUp(self):
         self.addCleanup(close_all)
-        self.users, self.clients = [], []
+        self.users, self.clients, self.restarted = [], [], False
         self.daemon = self.start_daemon()
         self.addCleanup(self.end_daemon)
         self.make_sessions()
@@ -90,7 +107,8 @@ class AttackTest(DaemonTest):
     def start_daemon(self):
         if self.pid1_options is None:
             return Daemon(*self.options, nofile=self.nofile, uid=SERVICE, env=self.env)
-        command = ["/usr/bin/setpriv", f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups"]
+        who = [f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups"]
+        command = ["/usr/bin/setpriv", *who, "--bounding-set=-all"]
         options = {"nofile": self.nofile, "env": self.env, **self.pid1_options}
         return Pid1(command=[*command, DAEMON], **options)
 
@@ -198,11 +216,32 @@ class AttackTest(DaemonTest):
         for fd in back:
             close(fd)
         self.kill_attackers()
+        self.assert_nothing_left()
+
+    def assert_nothing_left(self):
+        if self.restarted:  # compared with one that has only just begun
+            eventually(lambda: is_asleep(self.daemon.pid))
+            left, threads = self.daemon.fds(), self.threads()
+            self.restart()
+            eventually(lambda: is_asleep(self.daemon.pid))
+            self.idle_fds, self.idle_threads = self.daemon.fds(), self.threads()
+            self.assertLessEqual(left, self.idle_fds)
+            self.assertLessEqual(threads, self.idle_threads + IDLE_THREADS)
         if not eventually(lambda: self.daemon.fds() == self.idle_fds):
             links = collections.Counter(re.sub(r"\d+", "N", link) for link in self.daemon.links())
             self.fail(f"{self.daemon.fds()} descriptors, not {self.idle_fds}: {links}")
         if not eventually(lambda: self.threads() <= self.idle_threads + IDLE_THREADS):
             self.fail(f"{self.threads()} threads, not {self.idle_threads}")
+
+    # Of those with a store
+
+    def restart(self):
+        """The daemon dies, and the next is another process; the victim comes back to it."""
+        self.daemon.restart()
+        self.pid, self.restarted = self.daemon.pid, True
+        self.assertEqual(self.victim.run(come_back, "vm"), "resumed")
+        with Client(self.daemon) as client:
+            self.assertLessEqual({(VICTIM, "vm"), (BYSTANDER, "ready")}, set(client.sessions()))
 
     def tearDown(self):
         if self.daemon:

@@ -7,11 +7,12 @@ import contextlib
 import itertools
 import os
 import socket
+import struct
 
 from client import SESSION, Client, VarlinkError, encode
 from fds import (
-    HEADER, MAPPED, MAX_FDS, MAX_SLOTS, SEALS_TABLE, SLOT, TABLE_MAGIC, describe, eventfd, eventfds,
-    make_table, memfd,
+    CHANGES_AT, HEADER, MAPPED, MAX_FDS, MAX_SLOTS, SEALS_TABLE, SLOT, TABLE_MAGIC, describe, eventfd,
+    eventfds, memfd,
 )
 
 
@@ -25,17 +26,41 @@ def new_session(attacker, name):
 def full_table():
     """Of 262,144 mappings: 8 MiB."""
     slots = b"".join(SLOT.pack(i << 12, 4096, 0, 1, MAPPED, 3, 0, 0) for i in range(1024))
-    header = HEADER.pack(TABLE_MAGIC, 1, SLOT.size, MAX_SLOTS, MAX_SLOTS)
+    header = HEADER.pack(TABLE_MAGIC, 1, SLOT.size, MAX_SLOTS, MAX_SLOTS, 1)
     return memfd(0, SEALS_TABLE, header + slots * (MAX_SLOTS // 1024), "table")
 
 
 def store_full_tables(attacker, _fds, sessions, tables=64):
-    """One full table, as often as a session may have it, in so many sessions."""
-    table = full_table()
+    """One full table, as often as a session may have it, in so many sessions: how often it may."""
+    table, stored = full_table(), 0
     for i in range(sessions):
         client = new_session(attacker, f"full{i}")
         for t in range(tables):
-            client.store([describe("table", f"t{t}", t + 1)], [table])
+            try:
+                client.store([describe("table", f"t{t}", t + 1)], [table])
+            except VarlinkError as error:
+                if error.short != "QuotaExceeded":
+                    raise
+                return stored
+            stored += 1
+    return stored
+
+
+def changing_tables_storm(attacker, _fds, sessions):
+    """Full tables that say at any time that they have changed, and whoever looks at them."""
+    table = full_table()
+    for i in range(sessions):
+        client = new_session(attacker, f"changing{i}")
+        with contextlib.suppress(VarlinkError):
+            for t in range(16):
+                client.store([describe("table", f"t{t}", t + 1)], [table])
+    watchers = [Client(attacker.path) for _ in range(4)]
+    for i in itertools.count():
+        os.pwrite(table, struct.pack("<Q", i), CHANGES_AT)
+        for client in watchers:
+            with contextlib.suppress(BlockingIOError):
+                client.socket.setblocking(False)
+                client.socket.sendall(encode(SESSION + "List", {}, oneway=True))
 
 
 def store_many_objects(attacker, _fds, name, n, names):
@@ -86,7 +111,10 @@ def fetch_and_not_read(attacker, _fds, sessions, fetches, n=MAX_FDS):
     fds = eventfds(n)
     for i in range(sessions):
         client = new_session(attacker, f"unread{i}")
-        client.store([describe("eventfd", "e", 1, count=n)], fds)
+        try:
+            client.store([describe("eventfd", "e", 1, count=n)], fds)
+        except VarlinkError:  # of the limit on what is held
+            return
         client.socket.setblocking(False)
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             client.socket.sendall(encode(SESSION + "Fetch", {"cursor": 0}) * fetches)
@@ -152,7 +180,3 @@ def store_again_storm(attacker, _fds, sessions, times, n=MAX_FDS):
         for client in clients:
             with contextlib.suppress(VarlinkError):
                 client.store([describe("eventfd", "e", 1, count=n)], fds)
-
-
-def small_tables(n):
-    return [make_table([{"iova": 0}], slots=4) for _ in range(n)]
