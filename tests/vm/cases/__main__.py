@@ -8,6 +8,7 @@ daemon leaked anything.
 import sys
 
 from case import Case
+import attacks
 import checks
 import handover
 import interrupts
@@ -15,7 +16,7 @@ import mappings
 import rights
 from vmm import BUILD
 
-MODULES = (handover, mappings, interrupts, rights, checks)
+MODULES = (handover, mappings, interrupts, rights, checks, attacks)
 SECONDS = {"kill_100_times": 600, "successor_killed_at_each_step": 400, "many_mappings": 300}
 
 
