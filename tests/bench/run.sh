@@ -41,6 +41,7 @@ build_programs() {
 
 run_host() {
 	/usr/bin/python3 tests/bench/host.py all >"$results/host.log"
+	/usr/bin/python3 tests/bench/stall.py >"$results/stall.log"
 }
 
 run_vm() {
