@@ -122,9 +122,10 @@ static void note_debt(struct session *session, int error)
 	if (!session->debt.owed)
 		session->debt.owed = owed_new(session->uid, settle_again, session);
 	why = describe_debt(session);
+	/* What the last daemon has left is nothing that failed. */
 	if (owed_note(session->debt.owed, why))
-		log_limited(session->uid, G_LOG_LEVEL_CRITICAL, session,
-			    "%s; it is tried again until it is done", why);
+		log_limited(session->uid, error == 0 ? G_LOG_LEVEL_MESSAGE : G_LOG_LEVEL_CRITICAL,
+			    session, "%s; it is tried again until it is done", why);
 }
 
 static void settle_debt(struct session *session)

@@ -55,7 +55,8 @@ class Copies(JournalTest):
 
     def dropped(self, journal, reason):
         """The line of the log."""
-        found = re.search(f"session vm of uid 0: journal {journal} (.*) is dropped: (.*)", self.daemon.log())
+        line = f"session vm of uid 0: journal {journal} (.*) is dropped: (.*)"
+        found = eventually(lambda: re.search(line, self.daemon.log()))
         self.assertTrue(found, self.daemon.log())
         self.assertIn(reason, found[2])
         return found[1]
