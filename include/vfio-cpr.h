@@ -47,8 +47,8 @@ extern "C" {
 #define VFIO_CPR_SOCKET "/run/vfio-cprd/io.vfiocpr"
 
 /* The version of this header. The number is 10000 * major + 100 * minor + patch, for #if. */
-#define VFIO_CPR_VERSION	"0.2.0"
-#define VFIO_CPR_VERSION_NUMBER 200
+#define VFIO_CPR_VERSION	"0.3.0"
+#define VFIO_CPR_VERSION_NUMBER 300
 
 /* The version of the library that the program runs with, in the form of VFIO_CPR_VERSION. Static. */
 const char *vfio_cpr_version(void);
