@@ -157,28 +157,42 @@ def fork(work, *arguments):
     return pid
 
 
+def waits_for_status(users, until, meanwhile):
+    """How long Status takes, in milliseconds, sorted."""
+    waits = []
+    while time.monotonic() < until:
+        meanwhile()
+        start = time.monotonic()
+        with Client(users.daemon) as client:
+            client.call("Status")
+        waits.append((time.monotonic() - start) * 1e3)
+    return sorted(waits)
+
+
 def attack_by_locks_of_the_driver(case):
     """A user who keeps resetting its device, and stores it meanwhile, keeps nobody waiting."""
     device = Device(case.backend, case.edu[1])
     with Users() as users:
-        until = time.monotonic() + 10
-        pids = []
-        for _ in range(4):
-            pids.append(fork(hold_the_group, device, until))
-        waits = []
-        while time.monotonic() < until:
-            users.attacker.start("store", 0, [describe("device", device.bdf, 5, space="dma")],
-                                 fds=[device.fd])
-            start = time.monotonic()
-            with Client(users.daemon) as client:
-                client.call("Status")
-            waits.append(time.monotonic() - start)
+        start = time.monotonic()
+        pids = [fork(hold_the_group, device, start + 20) for _ in range(2)]
+
+        def store():
+            objects = [describe("device", device.bdf, 5, space="dma")]
+            users.attacker.start("store", 0, objects, fds=[device.fd])
+
+        def store_and_wait():
             users.attacker.answer()
+            store()
+
+        without = waits_for_status(users, start + 8, lambda: None)
+        store()
+        beside = waits_for_status(users, start + 16, store_and_wait)
         for pid in pids:
             assert os.waitpid(pid, 0)[1] == 0
-        waits.sort()
-        median, worst = waits[len(waits) // 2] * 1e3, waits[-1] * 1e3
-        print(f"Status took {median:.1f} ms, at the worst {worst:.1f} ms")
+        users.attacker.answer()
+        for what, waits in (("the device is reset", without), ("it is stored as well", beside)):
+            median = waits[len(waits) // 2]
+            print(f"while {what}: Status takes {median:.1f} ms, at the worst {waits[-1]:.1f} ms")
     device.close()
 
 
