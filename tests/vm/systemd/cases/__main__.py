@@ -11,10 +11,11 @@ import death  # noqa: E402
 import operation  # noqa: E402
 import sandbox  # noqa: E402
 from service import Case  # noqa: E402
+import store  # noqa: E402
 from vmm import BUILD  # noqa: E402
 import vmms  # noqa: E402
 
-CASES = {**operation.CASES, **death.CASES, **vmms.CASES, **sandbox.CASES}
+CASES = {**operation.CASES, **death.CASES, **vmms.CASES, **sandbox.CASES, **store.CASES}
 
 
 def print_list():
