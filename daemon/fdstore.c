@@ -37,7 +37,7 @@ void fdstore_init(unsigned int max)
 {
 	const char *told = getenv("FDSTORE"), *manager = getenv("NOTIFY_SOCKET");
 
-	store.max = 0;
+	memset(&store, 0, sizeof(store));
 	store.is_told = told;
 	if (manager && *manager)
 		store.max = told ? strtoul(told, NULL, 10) : max;
