@@ -36,10 +36,24 @@ static bool is_journal_end(int fd, const char *name)
 	       sd_is_socket_unix(fd, SOCK_SEQPACKET, -1, NULL, 0) > 0;
 }
 
+/*
+ * No daemon has stored two of one name, and systemd could not drop one of them alone: the second is
+ * left to it.
+ */
+static void refuse_end(int fd, const char *name)
+{
+	log_error(NULL,
+		  "descriptor %s from systemd has the name of another: it is not looked into, and "
+		  "stays in the fd store until that one is released",
+		  name);
+	worker_close(&fd, 1);
+}
+
 static void add_end(GHashTable *journals, int fd, const char *name)
 {
 	char *base = g_strndup(name, strlen(name) - 2);
 	struct ends *ends = g_hash_table_lookup(journals, base);
+	int *end;
 
 	if (!ends) {
 		ends = g_new(struct ends, 1);
@@ -48,7 +62,11 @@ static void add_end(GHashTable *journals, int fd, const char *name)
 	} else {
 		g_free(base);
 	}
-	*(g_str_has_suffix(name, "-r") ? &ends->receive : &ends->send) = fd;
+	end = g_str_has_suffix(name, "-r") ? &ends->receive : &ends->send;
+	if (*end >= 0)
+		refuse_end(fd, name);
+	else
+		*end = fd;
 }
 
 /* All journals that there are of one session. */
