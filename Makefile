@@ -208,6 +208,18 @@ $(B)/tests/opener: tests/proto/opener.c include/vfio-cpr.h $(B)/libvfio-cpr.a
 
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz-*.c))
 
+# The daemon in a world that is made up: tests/fuzz/world.h.
+WORLD_OBJ := $(patsubst %,$(B)/tests/fuzz/%.o,world kernel oracle systemd worker) \
+	$(filter-out $(B)/daemon/worker.o $(B)/daemon/devnumbers.o,$(DAEMON_TEST_OBJ))
+
+WORLD_WRAPS := getsockopt statx readlinkat readlink
+
+$(B)/tests/fuzz-conversation $(B)/tests/fuzz-journal: $(B)/tests/fuzz-%: $(B)/tests/fuzz/fuzz-%.o \
+		$(WORLD_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(link) -fsanitize=fuzzer $(WORLD_WRAPS:%=-Wl,--wrap=%) $^ -o $@ $(DAEMON_LIBS)
+
 $(B)/tests/fuzz-%: $(B)/tests/fuzz/fuzz-%.o $(DAEMON_TEST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD)
