@@ -219,19 +219,18 @@ class AttackTest(DaemonTest):
         self.assert_nothing_left()
 
     def assert_nothing_left(self):
+        if not eventually(lambda: self.threads() <= self.idle_threads + IDLE_THREADS):
+            self.fail(f"{self.threads()} threads, not {self.idle_threads}")
         if self.restarted:  # compared with one that has only just begun
             eventually(lambda: is_asleep(self.daemon.pid))
-            left, threads = self.daemon.fds(), self.threads()
+            left = self.daemon.fds()
             self.restart()
             eventually(lambda: is_asleep(self.daemon.pid))
-            self.idle_fds, self.idle_threads = self.daemon.fds(), self.threads()
+            self.idle_fds = self.daemon.fds()
             self.assertLessEqual(left, self.idle_fds)
-            self.assertLessEqual(threads, self.idle_threads + IDLE_THREADS)
         if not eventually(lambda: self.daemon.fds() == self.idle_fds):
             links = collections.Counter(re.sub(r"\d+", "N", link) for link in self.daemon.links())
             self.fail(f"{self.daemon.fds()} descriptors, not {self.idle_fds}: {links}")
-        if not eventually(lambda: self.threads() <= self.idle_threads + IDLE_THREADS):
-            self.fail(f"{self.threads()} threads, not {self.idle_threads}")
 
     # Of those with a store
 

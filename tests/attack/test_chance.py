@@ -108,7 +108,8 @@ class Chance(AttackTest):
     def test_calls_that_wait_and_are_given_up_keep_nobody_waiting(self):
         for _ in range(3):
             holder = self.attacker(session="a")
-            holder.store([describe("eventfd", "e", 1, count=200)], eventfds(200))
+            with contextlib.suppress(VarlinkError):  # it has those of the last round still
+                holder.store([describe("eventfd", "e", 1, count=200)], eventfds(200))
             waiting = self.attacker()
             waiting.begin(wait_for_a_session, 150)
             holder.kill()
