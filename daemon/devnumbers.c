@@ -15,7 +15,7 @@
 
 static int devices = -1, misc = -1;
 
-void devnumbers_begin(void)
+bool devnumbers_begin(void)
 {
 	static gsize once;
 
@@ -24,6 +24,7 @@ void devnumbers_begin(void)
 		misc = open("/proc/misc", O_RDONLY | O_CLOEXEC);
 		g_once_init_leave(&once, 1);
 	}
+	return devices >= 0 && misc >= 0;
 }
 
 void devnumbers_end(void)

@@ -9,8 +9,8 @@
 
 #include <stdbool.h>
 
-/* Opens both; else the first that asks does. */
-void devnumbers_begin(void);
+/* Opens both; else the first that asks does. false: they are not there, and nothing can be told. */
+bool devnumbers_begin(void);
 void devnumbers_end(void);
 
 /* Whether these are numbers of a character device of that driver; of that miscellaneous device. */

@@ -243,7 +243,6 @@ int main(int argc, char **argv)
 	/* Before there are peers. What fails is told with each refusal, or done in another way. */
 	fdinfo_begin();
 	eventfdcheck_begin();
-	devnumbers_begin();
 	surroundings_look();
 	fdstore_init(MAX(options.fdstore_max, 0));
 	base = begin();

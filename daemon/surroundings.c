@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include "common/fd.h"
+#include "daemon/devnumbers.h"
 #include "daemon/fdinfo.h"
 #include "daemon/log.h"
 
@@ -62,9 +63,18 @@ static void look_at_descriptors(void)
 			"are cannot be told, and they will be refused");
 }
 
+static void look_at_drivers(void)
+{
+	if (!devnumbers_begin())
+		log_error(NULL,
+			  "/proc/devices or /proc/misc is hidden where it runs (ProcSubset=pid?): VFIO's "
+			  "devices cannot be told from others, and will be refused");
+}
+
 void surroundings_look(void)
 {
 	look_at_users();
+	look_at_drivers();
 	look_at_descriptors();
 }
 

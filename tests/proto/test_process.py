@@ -441,6 +441,11 @@ class Namespace(unittest.TestCase):
         for kind, fd in (("container", eventfd()), ("memory", memfd(4096))):
             self.assertRefused("/proc is not mounted", peer.store, [describe(kind, "x", 1)], [fd])
 
+    def test_drivers_that_are_hidden_are_told_at_the_start(self):
+        hide = "mount -t proc -o subset=pid none /proc && exec \"$@\""
+        self.start("unshare", "--mount", "sh", "-c", hide, "sh")
+        self.assertIn("/proc/devices or /proc/misc is hidden", self.logged())
+
 
 class Sandbox(DaemonTest):
     def test_every_thread_has_given_up_the_system_calls_that_it_does_not_need(self):
