@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the methods share: parameters, the session that is meant, a change that is not kept. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "common/unpack.h"
 #include "daemon/keep.h"
@@ -26,10 +27,31 @@ bool method_unpack(struct peer *peer, const char *format, ...)
 	return r == 0;
 }
 
-void method_add(json_t *array, json_t *item, size_t *bytes)
+void method_add(GString *array, json_t *item)
 {
-	*bytes += json_dumpb(item, NULL, 0, JSON_COMPACT) + 1;
-	json_array_append_new(array, item);
+	char *text = json_dumps(item, JSON_COMPACT);
+
+	json_decref(item);
+	if (!text)
+		return;
+	if (array->len > 0)
+		g_string_append_c(array, ',');
+	g_string_append(array, text);
+	free(text);
+}
+
+void method_add_array(GString *object, const char *name, const GString *items)
+{
+	g_string_append_printf(object, "%s\"%s\":[", object->len > 1 ? "," : "", name);
+	g_string_append_len(object, items->str, (gssize)items->len);
+	g_string_append_c(object, ']');
+}
+
+void method_add_next(GString *object, json_int_t next)
+{
+	if (next > 0)
+		g_string_append_printf(object, ",\"next\":%" JSON_INTEGER_FORMAT, next);
+	g_string_append_c(object, '}');
 }
 
 bool method_cursor(struct peer *peer, json_int_t cursor)

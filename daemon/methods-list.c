@@ -18,8 +18,8 @@
 
 struct list {
 	uint64_t next; /* serial of the session to go on with */
-	json_t *sessions;
-	size_t bytes;
+	GString *sessions;
+	guint n;
 	struct survey survey;
 };
 
@@ -28,17 +28,18 @@ static void list_free(void *state)
 	struct list *list = state;
 
 	survey_clear(&list->survey);
-	json_decref(list->sessions);
+	g_string_free(list->sessions, TRUE);
 	g_free(list);
 }
 
 static void reply(struct peer *peer, struct list *list)
 {
 	const struct session *session = server_next_session(peer->server, peer, list->next);
-	json_t *next = session ? json_integer((json_int_t)session->serial) : NULL;
+	g_autoptr(GString) text = g_string_new("{");
 
-	peer_reply(peer, json_pack("{s:O, s:o*}", "sessions", list->sessions, "next", next), NULL,
-		   0);
+	method_add_array(text, "sessions", list->sessions);
+	method_add_next(text, session ? (json_int_t)session->serial : 0);
+	peer_reply_text(peer, text->str);
 }
 
 static void list_on(struct peer *peer)
@@ -47,8 +48,7 @@ static void list_on(struct peer *peer)
 	struct session *session;
 	unsigned int cost = 0;
 
-	while (list->bytes < METHOD_PAGE_BYTES &&
-	       json_array_size(list->sessions) < SESSIONS_PER_ANSWER &&
+	while (list->sessions->len < METHOD_PAGE_BYTES && list->n < SESSIONS_PER_ANSWER &&
 	       (session = server_next_session(peer->server, peer, list->next))) {
 		if (cost >= SURVEY_COST_OF_TURN || !survey_on(&list->survey, session, &cost)) {
 			peer->call.then = list_on;
@@ -57,7 +57,8 @@ static void list_on(struct peer *peer)
 		}
 		cost += COST_OF_SESSION + (session->unit_due ? COST_OF_UNIT : 0);
 		list->next = session->serial + 1;
-		method_add(list->sessions, session_to_json(session), &list->bytes);
+		method_add(list->sessions, session_to_json(session));
+		list->n++;
 	}
 	reply(peer, list);
 }
@@ -89,7 +90,7 @@ void method_list(struct peer *peer)
 		return;
 	list = g_new0(struct list, 1);
 	list->next = cursor;
-	list->sessions = json_array();
+	list->sessions = g_string_new(NULL);
 	peer->call.state = list;
 	peer->call.free_state = list_free;
 	sessions = sessions_from(peer, list->next);

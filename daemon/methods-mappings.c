@@ -17,6 +17,7 @@
 
 #define MAPPINGS_PER_ANSWER 1000
 #define SLOTS_PER_ANSWER    16384 /* free ones, and those that are no mappings, too */
+#define MAPPINGS_OF_TURN    32
 
 struct reading {
 	struct peer *peer; /* referenced */
@@ -26,6 +27,8 @@ struct reading {
 	uint32_t at[MAPPINGS_PER_ANSWER]; /* their numbers in the table */
 	size_t n;
 	uint32_t next; /* 0: that was all */
+	size_t told;
+	GString *text; /* of those */
 };
 
 static void read_in_thread(void *data)
@@ -44,18 +47,27 @@ static void read_in_thread(void *data)
 	close(reading->table);
 }
 
-static void reply(struct peer *peer, const struct session *session, const struct reading *reading)
+static bool is_told(const struct reading *reading)
 {
-	json_t *mappings = json_array(), *next = NULL;
-	size_t bytes = 0, i;
+	return reading->told == reading->n || reading->text->len >= METHOD_PAGE_BYTES;
+}
 
-	for (i = 0; i < reading->n && bytes < METHOD_PAGE_BYTES; i++)
-		method_add(mappings, mapping_to_json(session, &reading->slots[i]), &bytes);
-	if (i < reading->n)
-		next = json_integer(reading->at[i]);
-	else if (reading->next > 0)
-		next = json_integer(reading->next);
-	peer_reply(peer, json_pack("{s:o, s:o*}", "mappings", mappings, "next", next), NULL, 0);
+/* One turn's part of the page. */
+static void tell_some(const struct session *session, struct reading *reading)
+{
+	for (int i = 0; i < MAPPINGS_OF_TURN && !is_told(reading); i++)
+		method_add(reading->text,
+			   mapping_to_json(session, &reading->slots[reading->told++]));
+}
+
+static void reply(struct peer *peer, const struct reading *reading)
+{
+	g_autoptr(GString) text = g_string_new("{");
+
+	method_add_array(text, "mappings", reading->text);
+	method_add_next(text,
+			reading->told < reading->n ? reading->at[reading->told] : reading->next);
+	peer_reply_text(peer, text->str);
 }
 
 /* The table that is meant, and its session. NULL: an error has been answered. */
@@ -83,16 +95,27 @@ static const struct object *find(struct peer *peer, struct session **ret_session
 
 static void free_reading(void *state)
 {
-	g_free(state);
+	struct reading *reading = state;
+
+	g_string_free(reading->text, TRUE);
+	g_free(reading);
 }
 
 static void mappings_on(struct peer *peer)
 {
+	struct reading *reading = peer->call.state;
 	struct session *session;
 	json_int_t cursor;
 
-	if (find(peer, &session, &cursor))
-		reply(peer, session, peer->call.state);
+	if (!find(peer, &session, &cursor))
+		return;
+	tell_some(session, reading);
+	if (is_told(reading)) {
+		reply(peer, reading);
+		return;
+	}
+	peer->call.then = mappings_on;
+	peer_go_on_in_turn(peer);
 }
 
 static void reading_done(void *data)
@@ -106,7 +129,7 @@ static void reading_done(void *data)
 		peer->call.then = mappings_on;
 		peer_go_on_in_turn(peer);
 	} else {
-		g_free(reading);
+		free_reading(reading);
 	}
 	peer_unref(peer);
 }
@@ -132,6 +155,7 @@ void method_mappings(struct peer *peer)
 	reading = g_new0(struct reading, 1);
 	reading->peer = peer_ref(peer);
 	reading->table = fd;
+	reading->text = g_string_new(NULL);
 	reading->cursor = MIN(cursor, TABLE_MAX_SLOTS);
 	errand_run(session->account, read_in_thread, reading_done, reading);
 }

@@ -14,8 +14,9 @@
 #include "daemon/session.h"
 #include "daemon/survey.h"
 
-#define COST_OF_ANSWER 16384 /* in all turns, see daemon/survey.h: beyond it the page ends */
-#define COST_OF_ENTRY  16    /* to tell a run of descriptors */
+#define COST_OF_ANSWER 24576 /* in all turns, see daemon/survey.h: beyond it the page ends */
+#define COST_OF_ENTRY  24    /* to put something into words */
+#define BYTES_OF_COST  16    /* and so many bytes of that cost 1 */
 #define VECTOR_BITS    17    /* of a cursor: an object has at most 2^16 descriptors */
 
 struct show {
@@ -23,8 +24,7 @@ struct show {
 	bool counted, looked;
 	uint64_t object; /* the serial of the one to go on with */
 	guint vector;	 /* and of its descriptors */
-	json_t *objects, *spaces, *pending;
-	size_t bytes;
+	GString *objects, *spaces, *pending;
 	unsigned int cost;
 	struct survey survey;
 };
@@ -34,9 +34,9 @@ static void show_free(void *state)
 	struct show *show = state;
 
 	survey_clear(&show->survey);
-	json_decref(show->objects);
-	json_decref(show->spaces);
-	json_decref(show->pending);
+	g_string_free(show->objects, TRUE);
+	g_string_free(show->spaces, TRUE);
+	g_string_free(show->pending, TRUE);
 	g_free(show);
 }
 
@@ -55,17 +55,31 @@ static struct show *state_of(struct peer *peer, const struct session *session, j
 	show->looked = cursor > 0 && session->summary.is_known;
 	show->object = (uint64_t)cursor >> VECTOR_BITS;
 	show->vector = cursor & ((1U << VECTOR_BITS) - 1);
-	show->objects = json_array();
-	show->spaces = json_array();
-	show->pending = json_array();
+	show->objects = g_string_new(NULL);
+	show->spaces = g_string_new(NULL);
+	show->pending = g_string_new(NULL);
 	peer->call.state = show;
 	peer->call.free_state = show_free;
 	return show;
 }
 
+static size_t bytes_of(const struct show *show)
+{
+	return show->objects->len + show->spaces->len + show->pending->len;
+}
+
 static bool is_full(const struct show *show)
 {
-	return show->bytes >= METHOD_PAGE_BYTES || show->cost >= COST_OF_ANSWER;
+	return bytes_of(show) >= METHOD_PAGE_BYTES || show->cost >= COST_OF_ANSWER;
+}
+
+/* Adds to one of the arrays. */
+static void add(struct show *show, GString *array, json_t *item)
+{
+	size_t before = array->len;
+
+	method_add(array, item);
+	show->cost += COST_OF_ENTRY + (unsigned int)(array->len - before) / BYTES_OF_COST;
 }
 
 /* One descriptor: the run of those that it begins, and what waits in it. */
@@ -74,23 +88,22 @@ static void add_vector(struct show *show, const struct object *object, guint vec
 	bool begins = vector == 0 || g_array_index(object->fds, int, vector - 1) < 0;
 	size_t run = begins ? object_run(object, vector) : 0;
 
-	if (run > 0) {
-		method_add(show->objects, object_to_json(object, vector, run, -1), &show->bytes);
-		show->cost += COST_OF_ENTRY;
-	}
+	if (run > 0)
+		add(show, show->objects, object_to_json(object, vector, run, -1));
 	if (count > 0)
-		method_add(show->pending,
-			   json_pack("{s:s, s:I, s:I}", "object", object->name, "vector",
-				     (json_int_t)vector, "count", (json_int_t)count),
-			   &show->bytes);
+		add(show, show->pending,
+		    json_pack("{s:s, s:I, s:I}", "object", object->name, "vector",
+			      (json_int_t)vector, "count", (json_int_t)count));
 }
 
 static void add_eventfds(struct show *show, const struct object *object)
 {
 	uint64_t counts[PENDING_AT_ONCE];
-	guint n = pending_look(object, show->vector, counts, &show->cost);
+	const int *fds = &g_array_index(object->fds, int, show->vector);
+	guint n = MIN(object->fds->len - show->vector, PENDING_AT_ONCE);
 
-	for (guint i = 0; i < n && show->bytes < METHOD_PAGE_BYTES; i++) {
+	pending_look(fds, n, counts, &show->cost);
+	for (guint i = 0; i < n && bytes_of(show) < METHOD_PAGE_BYTES; i++) {
 		add_vector(show, object, show->vector, counts[i]);
 		show->vector++;
 	}
@@ -107,7 +120,7 @@ static bool add_object(struct show *show, const struct session *session,
 	if (object->kind != OBJECT_EVENTFD && show->vector == 0)
 		add_vector(show, object, 0, 0);
 	if (object->kind == OBJECT_TABLE)
-		method_add(show->spaces, space_to_json(session, object), &show->bytes);
+		add(show, show->spaces, space_to_json(session, object));
 	return true;
 }
 
@@ -198,6 +211,24 @@ static bool make_page(struct peer *peer, struct show *show, struct session *sess
 	return false;
 }
 
+static void reply(struct peer *peer, const struct show *show, struct session *session,
+		  json_int_t next)
+{
+	g_autoptr(GString) text = g_string_new(NULL);
+
+	method_add(text, session_to_json(session));
+	if (text->len == 0) {
+		peer_reply_text(peer, NULL);
+		return;
+	}
+	g_string_prepend(text, "{\"session\":");
+	method_add_array(text, "objects", show->objects);
+	method_add_array(text, "spaces", show->spaces);
+	method_add_array(text, "pending", show->pending);
+	method_add_next(text, next);
+	peer_reply_text(peer, text->str);
+}
+
 void method_show(struct peer *peer)
 {
 	json_int_t cursor, next = 0;
@@ -209,9 +240,5 @@ void method_show(struct peer *peer)
 	show = state_of(peer, session, cursor);
 	if (!make_page(peer, show, session, &next))
 		return;
-	peer_reply(peer,
-		   json_pack("{s:o, s:O, s:O, s:O, s:o*}", "session", session_to_json(session),
-			     "objects", show->objects, "spaces", show->spaces, "pending",
-			     show->pending, "next", next > 0 ? json_integer(next) : NULL),
-		   NULL, 0);
+	reply(peer, show, session, next);
 }

@@ -7,6 +7,7 @@
 #ifndef DAEMON_METHODS_H
 #define DAEMON_METHODS_H
 
+#include <glib.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -52,8 +53,17 @@ void method_notice_deaths(const struct server *server);
 /* Of an answer that can be one of several: a piece that makes it longer is the last. */
 #define METHOD_PAGE_BYTES (64 * 1024)
 
-/* Appends an item to an array of the answer, and adds its length on the wire to *bytes. */
-void method_add(json_t *array, json_t *item, size_t *bytes);
+/*
+ * Appends an item to the text of what is between the brackets of an array: a long answer is put into
+ * words as it is made, once, and not in one piece at its end. The item is consumed.
+ */
+void method_add(GString *array, json_t *item);
+
+/* Appends "name":[items] to the text of an object, whose bracket is there. */
+void method_add_array(GString *object, const char *name, const GString *items);
+
+/* Appends the cursor of the next page, if there is one (not 0), and the end of the object. */
+void method_add_next(GString *object, json_int_t next);
 
 /* false: it is no cursor that the daemon has given, and InvalidParameter has been answered. */
 bool method_cursor(struct peer *peer, json_int_t cursor);

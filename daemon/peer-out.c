@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -189,24 +190,44 @@ static void go_without(struct peer *peer)
 		read_on(peer);
 }
 
-/* Sends {"parameters": ...} or an error, and ends the call. */
-static void answer(struct peer *peer, const char *error, json_t *parameters, const int *fds,
-		   size_t n_fds)
+/* Sends the text (NULL: there was none to be had), and ends the call. */
+static void send_answer(struct peer *peer, char *text, const int *fds, size_t n_fds)
 {
-	char *text;
-
-	if (peer->call.oneway || peer->socket < 0) {
-		json_decref(parameters);
-		go_without(peer);
-		return;
-	}
-	text = answer_text(error, parameters, false);
 	call_clear(&peer->call);
 	if (text)
 		frame_writer_set(&peer->writer, text, fds, n_fds);
 	else
 		frame_writer_set(&peer->writer, answer_instead(), NULL, 0);
 	flush(peer);
+}
+
+static bool wants_none(const struct peer *peer)
+{
+	return peer->call.oneway || peer->socket < 0;
+}
+
+/* Sends {"parameters": ...} or an error, and ends the call. */
+static void answer(struct peer *peer, const char *error, json_t *parameters, const int *fds,
+		   size_t n_fds)
+{
+	if (wants_none(peer)) {
+		json_decref(parameters);
+		go_without(peer);
+		return;
+	}
+	send_answer(peer, answer_text(error, parameters, false), fds, n_fds);
+}
+
+/* After the answer, which a VM may wait for. Calls that are refused: refusal.c. */
+static void log_done(const struct peer *peer, const char *method, gint64 begun)
+{
+	g_autofree char *who = NULL;
+
+	if (!method || !log_is_debugging())
+		return;
+	who = peer_describe(peer);
+	log_debug(NULL, "%s: %s done in %" PRId64 " us", who, method,
+		  g_get_monotonic_time() - begun);
 }
 
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds)
@@ -216,13 +237,26 @@ void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_
 
 	peer_ref(peer);
 	answer(peer, NULL, parameters, fds, n_fds);
-	/* After the answer, which a VM may wait for. Calls that are refused: refusal.c. */
-	if (method && log_is_debugging()) {
-		g_autofree char *who = peer_describe(peer);
+	log_done(peer, method, begun);
+	peer_unref(peer);
+}
 
-		log_debug(NULL, "%s: %s done in %" PRId64 " us", who, method,
-			  g_get_monotonic_time() - begun);
+void peer_reply_text(struct peer *peer, const char *parameters)
+{
+	g_autofree char *method = g_steal_pointer(&peer->call.method);
+	gint64 begun = peer->call.begun;
+	char *text = NULL;
+
+	peer_ref(peer);
+	if (parameters && asprintf(&text, "{\"parameters\":%s}", parameters) < 0)
+		text = NULL;
+	if (wants_none(peer)) {
+		free(text);
+		go_without(peer);
+	} else {
+		send_answer(peer, text, NULL, 0);
 	}
+	log_done(peer, method, begun);
 	peer_unref(peer);
 }
 

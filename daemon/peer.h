@@ -108,6 +108,12 @@ bool peer_may_go(struct peer *peer, void (*then)(struct peer *peer));
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t n_fds);
 
 /*
+ * The same for an answer that was put into words piece by piece, as it is long: the text of the
+ * parameters; NULL: it could not be.
+ */
+void peer_reply_text(struct peer *peer, const char *parameters);
+
+/*
  * One of several answers to a call with more, not the last: when it is out then(peer) goes on, after
  * whatever other peers want meanwhile.
  */

@@ -6,16 +6,13 @@
 #include <glib.h>
 #include <stdint.h>
 
-#define PENDING_AT_ONCE 256
-
-struct object;
+#define PENDING_AT_ONCE 64
 
 /*
- * Looks at the vectors of an object of eventfds from `first` on, as many as ret_counts has room for:
- * each one's count (at most INT64_MAX; 0: nothing waits). Returns how many it has looked at, and adds
- * to *cost: 1 for each, 16 for one that has a count.
+ * Looks at n eventfds (-1: there is none), at most PENDING_AT_ONCE: each one's count (at most
+ * INT64_MAX; 0: nothing waits). Adds to *cost: 1 for each, 16 for one that has a count, and 8.
  */
-guint pending_look(const struct object *object, guint first, uint64_t ret_counts[PENDING_AT_ONCE],
-		   unsigned int *cost);
+void pending_look(const int *fds, guint n, uint64_t ret_counts[PENDING_AT_ONCE],
+		  unsigned int *cost);
 
 #endif

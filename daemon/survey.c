@@ -31,27 +31,53 @@ static void add_device(struct summary *sum, const char *name)
 		g_ptr_array_add(sum->devices, g_strdup(name));
 }
 
-/* Goes on with the object. true: it has been looked at. */
-static bool survey_object(struct survey *survey, const struct object *object, unsigned int *cost)
+/* Counts what waits in these. */
+static void look(struct survey *survey, const int *fds, guint n, unsigned int *cost)
 {
 	uint64_t counts[PENDING_AT_ONCE];
 
-	(*cost)++;
+	pending_look(fds, n, counts, cost);
+	for (guint i = 0; i < n; i++)
+		survey->sum.pending += MIN(counts[i], (uint64_t)INT64_MAX - survey->sum.pending);
+}
+
+/* Adds the object's vectors to those that are to be looked at. true: it has no more. */
+static bool gather_object(struct survey *survey, const struct object *object, int *fds, guint *n)
+{
 	if (object->kind == OBJECT_DEVICE)
 		add_device(&survey->sum, object->name);
 	if (object->kind != OBJECT_EVENTFD)
 		return true;
-	while (survey->vector < object->fds->len) {
-		guint n = pending_look(object, survey->vector, counts, cost);
-
-		survey->vector += n;
-		for (guint i = 0; i < n; i++)
-			survey->sum.pending +=
-				MIN(counts[i], (uint64_t)INT64_MAX - survey->sum.pending);
-		if (*cost >= SURVEY_COST_OF_TURN)
-			break;
-	}
+	while (survey->vector < object->fds->len && *n < PENDING_AT_ONCE)
+		fds[(*n)++] = g_array_index(object->fds, int, survey->vector++);
 	return survey->vector >= object->fds->len;
+}
+
+/* The same with the objects from index i on. Returns that of the first one that has more. */
+static guint gather(struct survey *survey, const GPtrArray *objects, guint i, int *fds, guint *n,
+		    unsigned int *cost)
+{
+	for (; i < objects->len && *n < PENDING_AT_ONCE && *cost < SURVEY_COST_OF_TURN; i++) {
+		const struct object *object = g_ptr_array_index(objects, i);
+
+		if (object->serial != survey->object)
+			survey->vector = 0; /* the one that was under way is gone */
+		survey->object = object->serial;
+		(*cost)++;
+		if (!gather_object(survey, object, fds, n))
+			break;
+		survey->object++;
+		survey->vector = 0;
+	}
+	return i;
+}
+
+static void finish(struct survey *survey, struct session *session)
+{
+	summary_clear(&session->summary);
+	session->summary = survey->sum;
+	session->summary.is_known = true;
+	*survey = (struct survey){0};
 }
 
 bool survey_on(struct survey *survey, struct session *session, unsigned int *cost)
@@ -63,20 +89,18 @@ bool survey_on(struct survey *survey, struct session *session, unsigned int *cos
 		survey_clear(survey);
 		survey->session = session->serial;
 	}
-	for (i = object_set_index(&session->objects, survey->object); i < objects->len; i++) {
-		const struct object *object = g_ptr_array_index(objects, i);
+	i = object_set_index(&session->objects, survey->object);
+	while (i < objects->len && *cost < SURVEY_COST_OF_TURN) {
+		int fds[PENDING_AT_ONCE];
+		guint n = 0;
 
-		if (object->serial != survey->object)
-			survey->vector = 0; /* the one that was under way is gone */
-		survey->object = object->serial;
-		if (*cost >= SURVEY_COST_OF_TURN || !survey_object(survey, object, cost))
-			return false;
-		survey->object++;
-		survey->vector = 0;
+		/* Of many objects at once: what costs is the call into the kernel. */
+		i = gather(survey, objects, i, fds, &n, cost);
+		if (n > 0)
+			look(survey, fds, n, cost);
 	}
-	summary_clear(&session->summary);
-	session->summary = survey->sum;
-	session->summary.is_known = true;
-	*survey = (struct survey){0};
+	if (i < objects->len)
+		return false;
+	finish(survey, session);
 	return true;
 }

@@ -14,8 +14,11 @@
 
 struct session;
 
-/* What one turn of the loop may cost: an object or a descriptor looked at costs 1. */
-#define SURVEY_COST_OF_TURN 4096
+/*
+ * What one turn of the loop may cost, some 0.2 ms: an object or a descriptor looked at costs 1. Others
+ * wait for a turn of each user who keeps the daemon busy.
+ */
+#define SURVEY_COST_OF_TURN 1024
 
 struct summary {
 	bool is_known;	    /* somebody has looked */
@@ -32,8 +35,8 @@ struct survey {
 };
 
 /*
- * Begins a survey of the session or goes on with one, until *cost is SURVEY_COST_OF_TURN. true: it is
- * done, and session->summary has what was found.
+ * Begins a survey of the session or goes on with one, until *cost is SURVEY_COST_OF_TURN or, by one
+ * call into the kernel, up to twice that. true: it is done, and session->summary has what was found.
  */
 bool survey_on(struct survey *survey, struct session *session, unsigned int *cost);
 

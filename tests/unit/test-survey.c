@@ -93,6 +93,22 @@ START_TEST(much_is_done_in_several_and_each_is_looked_at_once)
 }
 END_TEST
 
+START_TEST(many_objects_of_one_are_several_turns_too)
+{
+	int turns = 1;
+
+	for (int i = 0; i < 400; i++) {
+		g_autofree char *name = g_strdup_printf("object%d", i);
+
+		add_eventfds(name, i + 1, 1);
+	}
+	while (!take_turn())
+		turns++;
+	ck_assert_int_ge(turns, 4);
+	ck_assert_uint_eq(session.summary.pending, 400);
+}
+END_TEST
+
 START_TEST(an_object_that_goes_between_turns_hides_no_other)
 {
 	struct object *gone = add_eventfds("a", 1, 600);
@@ -127,6 +143,7 @@ SUITE("survey", setup, teardown)
 {
 	tcase_add_test(tests, little_is_done_in_one_turn);
 	tcase_add_test(tests, much_is_done_in_several_and_each_is_looked_at_once);
+	tcase_add_test(tests, many_objects_of_one_are_several_turns_too);
 	tcase_add_test(tests, an_object_that_goes_between_turns_hides_no_other);
 	tcase_add_test(tests, another_session_of_that_name_begins_a_new_one);
 }
