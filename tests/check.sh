@@ -85,7 +85,8 @@ after() {
 	"${@:2}"
 }
 
-debian=(tests/vm/run.sh debian-6.1 --results "$logs/debian-6.1")
+# On this one the plain build, which has the whole of the daemon's sandbox and takes half the time.
+debian=(env BUILD=build tests/vm/run.sh debian-6.1 --results "$logs/debian-6.1")
 iommufd=(tests/vm/run.sh iommufd --results "$logs/iommufd")
 # The plain build: under systemd's sandbox the leak sanitizer cannot work.
 systemd=(env BUILD=build tests/vm/systemd/run.sh --results "$logs/systemd")
@@ -98,6 +99,7 @@ build_plain() {
 }
 
 vm() {
+	build_plain
 	run_beside vm-debian-6.1 "${debian[@]}"
 	run vm-iommufd "${iommufd[@]}"
 	finish
