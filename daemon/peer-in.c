@@ -13,6 +13,8 @@
 
 #define PARSED_AT_ONCE 32768 /* bytes, some 0.5 ms */
 
+gint64 peer_unfinished_usec = 60 * G_USEC_PER_SEC; /* that a message may take to come */
+
 static bool is_idle(const struct peer *peer)
 {
 	return peer->socket >= 0 && !peer->call.method && !peer->parsing && !peer->writer.bytes &&
@@ -33,8 +35,16 @@ static void end(struct peer *peer, const char *error, int number, const char *me
 /* Does the call, or tells why the message is none (a sentence, freed here). */
 static void begin_call(struct peer *peer, char *problem)
 {
+	bool is_with_socket = peer->got_socket;
+
+	peer->got_socket = false;
 	if (problem)
 		end(peer, "ProtocolViolation", 0, problem);
+	else if (is_with_socket)
+		peer_fail(
+			peer, "Refused", EINVAL,
+			"a descriptor of the message is a socket. Its other end is another process's, "
+			"which no restart keeps, so nothing of the message was taken: connect anew");
 	else
 		peer->server->call(peer);
 	g_free(problem);
@@ -101,9 +111,42 @@ static bool begin_next_call(struct peer *peer)
 	if (frame_reader_take(&peer->reader, &text, &size, &peer->call.fds) <= 0)
 		return false;
 	peer_count_unfinished(peer);
+	event_del(peer->overdue);
 	peer->call.begun = g_get_monotonic_time();
 	parse(peer, text, size);
 	return true;
+}
+
+/*
+ * A socket may be the other end of this very connection, or of one that is held in the same way by
+ * another message. As long as the daemon has it, that one does not hang up, also when all who had it
+ * are dead. This question takes no lock, and no driver or file system is asked (sk_getsockopt(),
+ * net/core/sock.c).
+ */
+static bool is_socket(int fd)
+{
+	int domain;
+	socklen_t size = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0;
+}
+
+/* Descriptors have come: all that there are, as they are with one message. None stays with a socket. */
+static void drop_sockets(struct peer *peer)
+{
+	struct fdlist *fds = &peer->reader.fds;
+
+	for (size_t i = 0; i < fds->n && !peer->got_socket; i++)
+		peer->got_socket = is_socket(fds->fds[i]);
+	if (peer->got_socket)
+		fdlist_clear(fds);
+}
+
+static void take_in(struct peer *peer)
+{
+	if (peer->reader.fds.n > peer->unfinished.descriptors)
+		drop_sockets(peer);
+	peer_count_unfinished(peer);
 }
 
 static void receive(struct peer *peer)
@@ -118,7 +161,7 @@ static void receive(struct peer *peer)
 	r = frame_reader_receive(&peer->reader, peer->socket);
 	switch (r) {
 	case 1:
-		peer_count_unfinished(peer);
+		take_in(peer);
 		return;
 	case -EAGAIN:
 		return;
@@ -142,17 +185,23 @@ static void receive(struct peer *peer)
 
 /*
  * A monitor has said all it has to say. Its end is noticed here, since there may be no event for
- * long; if it says more all the same, that stays unread and its end shows at the next event.
+ * long. Whatever it says more would never be answered; and unread it could hold the other end of
+ * this connection, which would have no end then.
  */
 static void listen_to_monitor(struct peer *peer)
 {
+	g_autofree char *who = peer_describe(peer);
 	int r = peer->reader.size > 0 ? 1 : frame_reader_receive(&peer->reader, peer->socket);
 
-	peer_count_unfinished(peer);
+	if (r == -EAGAIN)
+		return;
 	if (r == 1)
-		event_del(peer->readable);
-	else if (r != -EAGAIN)
-		peer_close(peer);
+		log_limited(
+			peer->uid, G_LOG_LEVEL_WARNING, NULL,
+			"%s: a message came after Monitor, which has no end: connection closed. "
+			"Other calls need another connection",
+			who);
+	peer_close(peer);
 }
 
 /* A call is under way, or its answer: more is not read yet, but a peer that is gone is noticed. */
@@ -174,6 +223,29 @@ static void refuse_unfinished(struct peer *peer)
 		end(peer, "QuotaExceeded", EDQUOT, refusal);
 }
 
+static void wait_for_the_rest(struct peer *peer)
+{
+	const struct timeval patience = {.tv_sec = peer_unfinished_usec / G_USEC_PER_SEC,
+					 .tv_usec = peer_unfinished_usec % G_USEC_PER_SEC};
+
+	refuse_unfinished(peer);
+	if (is_idle(peer) && !event_pending(peer->overdue, EV_TIMEOUT, NULL))
+		event_add(peer->overdue, &patience);
+}
+
+/* Whoever should send the rest may be dead, and what it has sent may be all that keeps this open. */
+static void on_overdue(evutil_socket_t fd, short events, void *data)
+{
+	struct peer *peer = peer_ref(data);
+
+	(void)fd;
+	(void)events;
+	if (is_idle(peer) && peer->unfinished.bytes > 0)
+		end(peer, "ProtocolViolation", ETIMEDOUT,
+		    "a message has begun and not come to its end for a minute: send each whole");
+	peer_unref(peer);
+}
+
 /* The one call of a turn, if there is a whole one or it becomes whole by one receive. */
 static void do_call(struct peer *peer)
 {
@@ -183,7 +255,7 @@ static void do_call(struct peer *peer)
 	if (!is_idle(peer) || begin_next_call(peer))
 		return;
 	if (peer->unfinished.bytes > 0)
-		refuse_unfinished(peer);
+		wait_for_the_rest(peer);
 	if (is_idle(peer) && !event_pending(peer->readable, EV_READ, NULL))
 		event_add(peer->readable, NULL);
 }
@@ -194,6 +266,8 @@ static void take_turn(void *data)
 
 	if (peer->call.continues || peer->call.in_turn)
 		peer_go_on(peer);
+	else if (peer->monitoring)
+		listen_to_monitor(peer); /* it said more at once */
 	else if (is_idle(peer))
 		do_call(peer);
 	peer_unref(peer);
@@ -245,6 +319,7 @@ struct peer *peer_new(struct server *server, const struct peer_identity *identit
 	peer_out_begin(peer);
 	peer->readable =
 		event_new(server->base, peer->socket, EV_READ | EV_PERSIST, on_readable, peer);
+	peer->overdue = evtimer_new(server->base, on_overdue, peer);
 	event_add(peer->readable, NULL);
 	return peer;
 }

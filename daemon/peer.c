@@ -84,6 +84,7 @@ void peer_close(struct peer *peer)
 	event_free(peer->readable);
 	event_free(peer->writable);
 	event_free(peer->again);
+	event_free(peer->overdue);
 	turn_cancel(&peer->turn);
 	unread_close_socket(&peer->unread);
 	peer->socket = -1;

@@ -41,12 +41,14 @@ struct peer {
 	struct {
 		size_t descriptors, bytes;
 	} unfinished; /* messages that are not whole yet, as counted for the user */
+	bool got_socket; /* with the message that is not whole yet, or is being parsed */
 	struct frame_writer writer;
 	int outgoing[FRAME_MAX_FDS]; /* copied from the session for the answer being written */
 	struct unread unread;	     /* descriptors of answers that it has not received */
 	struct turn turn;	     /* for its next call, or the next answer of several */
 	struct event *readable, *writable;
-	struct event *again; /* the end of a pause */
+	struct event *again;   /* the end of a pause */
+	struct event *overdue; /* the rest of a message */
 	gint64 pause,
 		paused; /* how long the next one is (0: there was none), since when there are; us */
 	/* Monitor: events not yet sent, of strings; and of which session (NULL: all it may see). */
@@ -57,6 +59,8 @@ struct peer {
 	GQueue events;
 	size_t events_bytes;
 };
+
+extern gint64 peer_unfinished_usec; /* how long a message may take to come; a test has less */
 
 /* Who has connected. All of it is the peer's once there is one. */
 struct peer_identity {

@@ -2,10 +2,13 @@
 /* Answers in flight, and sockets that outlive their connection: daemon/unread.h. */
 #include "daemon/unread.h"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "daemon/errand.h"
+#include "daemon/kernel.h"
 #include "daemon/unwanted.h"
 
 #define LOOK_PAUSE_USEC 1000 /* a look at all sockets is a call for each */
@@ -79,8 +82,54 @@ bool unread_allows(struct unread *unread, size_t n, enum flight purpose)
 
 /* What is left */
 
+/*
+ * What the peer sent last, and nobody will read. It may hold the peer's own end of the connection, and
+ * then nobody else does, and it would never close. In a thread, as what is received without room for
+ * it is closed by the kernel.
+ */
+struct drain {
+	struct unread *left; /* NULL: it is closed */
+	int socket;	     /* a copy */
+};
+
+static void drain_in_thread(void *data)
+{
+	const struct drain *drain = data;
+	char bytes[4096];
+
+	while (recv(drain->socket, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	kernel->close(drain->socket);
+}
+
+static void on_drained(void *data)
+{
+	struct drain *drain = data;
+
+	if (drain->left)
+		drain->left->drain = NULL;
+	g_free(drain);
+}
+
+/* Nothing more can come, so this is done once. */
+static void begin_drain(struct unread *left)
+{
+	int bytes = 0, copy;
+
+	if (left->drain || ioctl(left->socket, SIOCINQ, &bytes) < 0 || bytes == 0)
+		return;
+	copy = fcntl(left->socket, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return; /* at the next look */
+	left->drain = g_new(struct drain, 1);
+	*left->drain = (struct drain){left, copy};
+	errand_run(left->account, drain_in_thread, on_drained, left->drain);
+}
+
 static void close_left(struct unread *unread)
 {
+	if (unread->drain)
+		unread->drain->left = NULL;
 	if (unread->n > 0)
 		forget(unread);
 	unwanted_close_socket(unread->account, unread->socket);
@@ -100,10 +149,12 @@ static void on_timer(evutil_socket_t fd, short events, void *unused)
 		struct unread *unread = g_queue_pop_head(&unreads.left);
 
 		look(unread);
-		if (unread->n == 0)
+		if (unread->n == 0 && !unread->drain) {
 			close_left(unread);
-		else
-			g_queue_push_tail(&unreads.left, unread);
+			continue;
+		}
+		begin_drain(unread);
+		g_queue_push_tail(&unreads.left, unread);
 	}
 	if (unreads.left.length > 0)
 		event_add(unreads.timer, &left_pause);

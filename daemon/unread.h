@@ -14,12 +14,15 @@
 
 #include "daemon/account.h"
 
+struct drain;
+
 struct unread {
 	struct account *account;
 	int socket;
 	size_t n;
 	gint64 sent; /* CLOCK_MONOTONIC, microseconds: the last of them */
 	GList link;
+	struct drain *drain; /* of what the peer left unread, in a thread; NULL: none */
 };
 
 /* For what is left open, see unread_close_socket(). */

@@ -153,6 +153,28 @@ def through_itself(attacker, _fds, n, message):
     attacker.clients = []
 
 
+def monitors_of_themselves(attacker, _fds, n):
+    """Connections that wait for events, with their own ends behind something that nobody reads."""
+    for _ in range(n):
+        with Client(attacker.path) as client:
+            client.send(SESSION + "Monitor", more=True)
+            client.receive()
+            with contextlib.suppress(OSError):
+                client.send_raw(b"x")
+                client.send_raw(b"y", [client.socket.fileno()])
+
+
+def unread_with_itself(attacker, _fds):
+    """A connection that reads no answer, with its own end behind its calls."""
+    with Client(attacker.path) as client:
+        client.attach("unread")
+        client.store([describe("eventfd", "e", 1, count=200)], eventfds(200))
+        client.socket.setblocking(False)
+        with contextlib.suppress(OSError):
+            client.socket.sendall(encode(SESSION + "Fetch", {"cursor": 0}) * 1000)
+        client.send_raw(b"y", [client.socket.fileno()])
+
+
 class Sockets(AttackTest):
     """What is in flight in what is in flight."""
 
@@ -179,6 +201,18 @@ class Sockets(AttackTest):
             evil = self.attacker()
             evil.run(through_itself, 60, message)
             evil.kill()
+        self.others_are_served(3, 1)
+
+    def test_a_monitor_that_holds_itself_ends(self):
+        evil = self.attacker()
+        evil.run(monitors_of_themselves, 20)
+        evil.kill()
+        self.others_are_served(3, 1)
+
+    def test_a_connection_with_unread_answers_does_not_hold_itself(self):
+        evil = self.attacker()
+        evil.run(unread_with_itself)
+        evil.kill()
         self.others_are_served(3, 1)
 
     def test_the_listening_socket_sent_to_itself_stays_the_daemons(self):

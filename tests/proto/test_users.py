@@ -378,7 +378,7 @@ class HangingCloses(DaemonTest):
             with self.assertRaises(VarlinkError) as answer:
                 other.do("receive", connections[8])
             answers.append(answer.exception.name)
-        self.assertIn("NotHolder", answers[0])
+        self.assertIn("Refused", answers[0])
         with self.assertRaises(ConnectionError):
             other.call("List", connection=other.connect())
         self.assert_served(root)

@@ -162,8 +162,44 @@ START_TEST(a_name_of_a_megabyte_is_not_told_back)
 }
 END_TEST
 
+static bool is_closed(void)
+{
+	char byte;
+
+	return recv(other, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+/* Also if all who had the other end are dead, and it is in that message. */
+START_TEST(a_message_without_an_end_ends_the_connection)
+{
+	static char buffer[1024];
+
+	peer_unfinished_usec = 1000;
+	ck_assert_int_eq(write(other, "{", 1), 1);
+	while (read(other, buffer, sizeof(buffer)) <= 0)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_ptr_nonnull(strstr(buffer, "io.vfiocpr.Session.ProtocolViolation"));
+	ck_assert(is_closed());
+	peer_unfinished_usec = 60 * G_USEC_PER_SEC;
+}
+END_TEST
+
+/* The time is that of one message, and there is none between two. */
+START_TEST(a_message_that_has_come_ends_the_wait_for_it)
+{
+	ck_assert_int_eq(write(other, "{", 1), 1);
+	while (!event_pending(peer->overdue, EV_TIMEOUT, NULL))
+		event_base_loop(base, EVLOOP_ONCE);
+	json_decref(call(fail_with_bytes, CALL + 1));
+	ck_assert(!event_pending(peer->overdue, EV_TIMEOUT, NULL));
+	ck_assert(!is_closed());
+}
+END_TEST
+
 SUITE("peer", setup, teardown)
 {
+	tcase_add_test(tests, a_message_without_an_end_ends_the_connection);
+	tcase_add_test(tests, a_message_that_has_come_ends_the_wait_for_it);
 	tcase_add_test(tests, an_answer_that_cannot_be_made_is_an_error);
 	tcase_add_test(tests, an_event_that_cannot_be_made_ends_the_call);
 	tcase_add_test(tests, what_is_no_utf8_is_told_as_far_as_it_is);
