@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <string.h>
 
+#include "common/plain.h"
 #include "common/unpack.h"
 
 static const char *const kind_names[OBJECT_KINDS] = {
@@ -30,7 +31,10 @@ bool object_name_is_valid(const char *name)
 {
 	size_t length = strlen(name);
 
-	if (length == 0 || length > OBJECT_NAME_MAX || !g_utf8_validate(name, length, NULL))
+	if (length == 0 || length > OBJECT_NAME_MAX)
+		return false;
+	name += plain_ascii(name);
+	if (!g_utf8_validate(name, -1, NULL))
 		return false;
 	for (const char *p = name; *p; p = g_utf8_next_char(p))
 		if (g_unichar_iscntrl(g_utf8_get_char(p)))

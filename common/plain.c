@@ -26,9 +26,18 @@ bool plain_character(gunichar c)
 	return g_unichar_isprint(c);
 }
 
+size_t plain_ascii(const char *text)
+{
+	const char *p = text;
+
+	while (*p >= ' ' && *p <= '~')
+		p++;
+	return p - text;
+}
+
 bool plain_text(const char *text)
 {
-	for (const char *p = text; *p; p = g_utf8_next_char(p))
+	for (const char *p = text + plain_ascii(text); *p; p = g_utf8_next_char(p))
 		if (!plain_character(g_utf8_get_char(p)))
 			return false;
 	return true;

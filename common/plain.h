@@ -20,4 +20,7 @@ bool plain_character(gunichar c);
 /* The same of a whole text, which is valid UTF-8. */
 bool plain_text(const char *text);
 
+/* How many bytes it begins with that are printable ASCII: plain at a glance, as most names are. */
+size_t plain_ascii(const char *text);
+
 #endif

@@ -55,6 +55,8 @@ void look_add(struct look *look, struct object *object)
 {
 	account_count_descriptors(look->account, object->held);
 	g_ptr_array_add(look->objects, object);
+	if (!is_known(object))
+		g_ptr_array_add(look->unknown, object);
 }
 
 struct object *look_take(struct look *look)
@@ -176,12 +178,6 @@ static void on_looked(void *data)
 
 bool look_begin(struct look *look, void (*done)(void *data), void *data)
 {
-	for (guint i = 0; i < look->objects->len; i++) {
-		struct object *object = g_ptr_array_index(look->objects, i);
-
-		if (!is_known(object))
-			g_ptr_array_add(look->unknown, object);
-	}
 	if (look->unknown->len == 0)
 		return true;
 	look->under_way = true;

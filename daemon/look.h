@@ -20,7 +20,7 @@ struct object;
 /* In that user's name. Never NULL. */
 struct look *look_new(struct account *account);
 
-/* The object is the look's now. */
+/* The object is the look's now. One of eventfds is looked at here. */
 void look_add(struct look *look, struct object *object);
 
 /*

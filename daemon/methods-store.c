@@ -12,30 +12,47 @@
 #include "daemon/server.h"
 #include "daemon/session.h"
 
-#define TABLES_MAX 64 /* of a session: onlookers make the daemon read them */
+#define TABLES_MAX	64 /* of a session: onlookers make the daemon read them */
+#define OBJECTS_OF_TURN 32 /* that are read from a message, some 0.2 ms: others come between */
 
-/* Begins a look at the message's objects. false: an error has been answered. */
-static bool receive_objects(struct peer *peer, json_t *objects)
+/* How far a message is read. */
+struct receiving {
+	json_t *objects; /* the call's */
+	size_t next, used;
+};
+
+static bool receive_object(struct call *call, struct receiving *receiving,
+			   const char **ret_parameter, char **ret_message)
 {
-	struct call *call = &peer->call;
-	size_t used = 0, i;
-	json_t *json;
+	json_t *json = json_array_get(receiving->objects, receiving->next);
+	struct object *object =
+		object_from_json(json, &call->fds, &receiving->used, ret_parameter, ret_message);
 
-	call->look = look_new(peer->account);
-	json_array_foreach(objects, i, json)
-	{
+	if (!object)
+		return false;
+	receiving->next++;
+	look_add(call->look, object);
+	return true;
+}
+
+static bool is_received(const struct receiving *receiving)
+{
+	return receiving->next == json_array_size(receiving->objects);
+}
+
+/* One turn's part of the message. false: an error has been answered. */
+static bool receive_some(struct peer *peer, struct receiving *receiving)
+{
+	for (int i = 0; i < OBJECTS_OF_TURN && !is_received(receiving); i++) {
 		g_autofree char *message = NULL;
 		const char *parameter;
-		struct object *object =
-			object_from_json(json, &call->fds, &used, &parameter, &message);
 
-		if (!object) {
+		if (!receive_object(&peer->call, receiving, &parameter, &message)) {
 			peer_invalid(peer, parameter, message);
 			return false;
 		}
-		look_add(call->look, object);
 	}
-	if (used != call->fds.n) {
+	if (is_received(receiving) && receiving->used != peer->call.fds.n) {
 		peer_invalid(peer, "objects",
 			     "there came more descriptors than the objects name: name each once");
 		return false;
@@ -233,9 +250,37 @@ static void on_looked(void *data)
 	peer_unref(peer);
 }
 
-/* Begins to look at what came. false: an error has been answered. */
-static bool begin(struct peer *peer, const struct session *session)
+/* All of the message is read, and its eventfds are known. */
+static void look_on(struct peer *peer)
 {
+	peer->call.then = go_on_storing;
+	peer_ref(peer);
+	if (look_begin(peer->call.look, on_looked, peer))
+		on_looked(peer);
+}
+
+static void receive_on(struct peer *peer)
+{
+	struct session *session = held_session(peer, receive_on);
+	struct receiving *receiving = peer->call.state;
+
+	if (!session)
+		return;
+	if (!receive_some(peer, receiving) ||
+	    (is_received(receiving) && !is_allowed(peer, session))) {
+		drop_staged(peer);
+	} else if (is_received(receiving)) {
+		look_on(peer);
+	} else {
+		peer->call.then = receive_on;
+		peer_go_on_in_turn(peer);
+	}
+}
+
+/* Begins to read what came. false: an error has been answered. */
+static bool begin(struct peer *peer)
+{
+	struct receiving *receiving;
 	json_t *objects;
 	int continues;
 
@@ -245,21 +290,20 @@ static bool begin(struct peer *peer, const struct session *session)
 		peer_invalid(peer, "objects", "must be an array");
 		return false;
 	}
-	return receive_objects(peer, objects) && is_allowed(peer, session);
+	receiving = g_new0(struct receiving, 1);
+	receiving->objects = objects;
+	peer->call.state = receiving;
+	peer->call.free_state = g_free;
+	peer->call.look = look_new(peer->account);
+	return true;
 }
 
 void method_store(struct peer *peer)
 {
-	struct session *session = held_session(peer, method_store);
-
-	if (!session)
+	if (!held_session(peer, method_store))
 		return;
-	if (!begin(peer, session)) {
+	if (begin(peer))
+		receive_on(peer);
+	else
 		drop_staged(peer);
-		return;
-	}
-	peer->call.then = go_on_storing;
-	peer_ref(peer);
-	if (look_begin(peer->call.look, on_looked, peer))
-		on_looked(peer);
 }
