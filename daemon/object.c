@@ -10,6 +10,8 @@
 #include "daemon/tally.h"
 #include "daemon/worker.h"
 
+#define FREED_AT_ONCE 256 /* objects: the memory of thousands takes a thread some milliseconds */
+
 static uint64_t last_serial; /* of all sets: an object that moves to another has a new one there */
 
 void object_take_all(struct object *object, struct fdlist *list)
@@ -92,12 +94,15 @@ static void count_object(struct object_set *set, const struct object *object, in
 	      sign * (ssize_t)(object->fds->len - object->held));
 }
 
-/* Ends a set whose objects are gone, or another's. */
-static void object_set_free(struct object_set *set)
+static void uncount(struct object_set *set)
 {
 	for (int kind = 0; kind < OBJECT_KINDS; kind++)
 		count(set, kind, -(ssize_t)set->held[kind], 0);
 	count(set, 0, 0, -(ssize_t)set->gaps);
+}
+
+static void free_memory(struct object_set *set)
+{
 	g_ptr_array_unref(set->objects);
 	g_ptr_array_unref(set->tables);
 	g_tree_unref(set->by_name);
@@ -105,19 +110,37 @@ static void object_set_free(struct object_set *set)
 	*set = (struct object_set){0};
 }
 
+/* Ends a set whose objects are gone, or another's. */
+static void object_set_free(struct object_set *set)
+{
+	uncount(set);
+	free_memory(set);
+}
+
+/* What is left of a set: objects that have nothing any more, and how they were found. */
+static void free_remains(void *data)
+{
+	struct object_set *set = data;
+
+	for (guint i = 0; i < set->objects->len; i++)
+		object_free(g_ptr_array_index(set->objects, i));
+	free_memory(set);
+	g_free(set);
+}
+
 void object_set_take_all(struct object_set *set, struct fdlist *list)
 {
-	struct account *account;
+	struct object_set *remains;
 
-	for (guint i = 0; i < set->objects->len; i++) {
-		struct object *object = g_ptr_array_index(set->objects, i);
-
-		object_take_all(object, list);
-		object_free(object);
-	}
-	account = set->account;
-	object_set_free(set);
-	object_set_init(set, account);
+	for (guint i = 0; i < set->objects->len; i++)
+		object_take_all(g_ptr_array_index(set->objects, i), list);
+	uncount(set);
+	remains = g_memdup2(set, sizeof(*set));
+	object_set_init(set, remains->account);
+	if (remains->objects->len > FREED_AT_ONCE)
+		worker_run(free_remains, NULL, remains);
+	else
+		free_remains(remains);
 }
 
 void object_set_clear(struct object_set *set)
