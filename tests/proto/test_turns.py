@@ -76,6 +76,26 @@ class Turns(DaemonTest):
         self.assertEqual(len(answers), 8)
         self.assertBetween((os.getuid(), "Status"), (os.getuid(), "Fetch"), 0, 1)
 
+    def test_a_store_of_many_objects_is_several_turns(self):
+        """Parsed by the loop, or by a thread."""
+        one = eventfd()
+        for name in ("e{}", "e{}" + "x" * 200):
+            objects = [describe("eventfd", name.format(i), i + 1, i) for i in range(200)]
+            greedy, quiet = self.client(), self.client()
+            greedy.attach("vm")
+            status = self.daemon.log().count("Status done in")
+            stored = self.daemon.log().count("Store done in")
+            with self.daemon.stopped():
+                greedy.send("io.vfiocpr.Session.Store", {"objects": objects}, fds=[one] * 200)
+                quiet.send("io.vfiocpr.Session.Status")
+            quiet.receive()
+            greedy.receive()
+            user = os.getuid()
+            call = self.calls(user, "Status", status + 1)[status]
+            done = self.calls(user, "Store", stored + 1)[stored]
+            self.assertLess(call, done)
+            greedy.call("Release")
+
     def test_a_peer_that_closes_while_it_waits_for_its_turn_is_forgotten(self):
         fd, vm = eventfd(), self.client()
         vm.attach("vm")
