@@ -25,6 +25,8 @@
 #define USEC_AT_ONCE   20000
 /* A program with an older library may change a table of a newer one, and not say so. */
 #define TRUST_USEC (10 * G_USEC_PER_SEC)
+/* Counts that are no older are told as they are: whoever asks again and again costs no thread. */
+#define FRESH_USEC (100 * 1000)
 /* Work of a thread beyond which the user's tables are left alone for some times as long. */
 #define REST_BEYOND_USEC 1000
 #define REST_TIMES	 4
@@ -42,7 +44,7 @@ struct counting {
 struct item {
 	struct tally *tally; /* the loop's; referenced */
 	int table;	     /* a descriptor of its own */
-	bool looked_at, counted;
+	bool looked_at, counted, is_current;
 	uint64_t mappings, bytes, changes; /* what was known, and then what was found */
 };
 
@@ -118,10 +120,13 @@ static void count_item(struct item *item)
 	struct table_header header;
 
 	if (item->changes > 0 && table_read_header(item->table, &header) == 0 &&
-	    header.changes == item->changes)
+	    header.changes == item->changes) {
+		item->is_current = true;
 		return;
+	}
 	item->counted = space_count(item->table, &item->mappings, &item->bytes, &item->changes) ==
 			0;
+	item->is_current = item->counted;
 }
 
 static void count_in_thread(void *data)
@@ -148,6 +153,8 @@ static void take_counts(struct batch *batch, const struct item *item)
 		g_ptr_array_add(batch->tallies, tally);
 		return;
 	}
+	if (item->is_current)
+		tally->current = g_get_monotonic_time();
 	if (item->counted) {
 		tally->mappings = item->mappings;
 		tally->bytes = item->bytes;
@@ -222,11 +229,14 @@ static void count_on(struct account *account)
 static bool is_due(const struct account *account, const struct tally *tally)
 {
 	const struct batch *at_work = g_queue_peek_head((GQueue *)&account->counting);
+	gint64 now = g_get_monotonic_time();
 
 	/* Somebody has waited for that work in vain already. */
 	if (at_work && !at_work->counting->impatient)
 		return false;
-	return tally->counted == 0 || g_get_monotonic_time() >= account->counting_rests;
+	if (tally->counted > 0 && now - tally->current < FRESH_USEC)
+		return false;
+	return tally->counted == 0 || now >= account->counting_rests;
 }
 
 /* The batch of that session's owner, made when first needed. */

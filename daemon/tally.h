@@ -16,6 +16,7 @@ struct tally {
 	uint64_t mappings, bytes;
 	uint64_t changes; /* the table's then; 0: it does not tell */
 	gint64 counted;	  /* when, CLOCK_MONOTONIC in microseconds; 0: never */
+	gint64 current;	  /* when the table was last found to be as counted */
 };
 
 struct tally *tally_new(int table);
