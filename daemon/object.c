@@ -320,11 +320,27 @@ void object_set_add(struct object_set *set, struct object *object)
 	count_object(set, object, 1);
 }
 
+/* The sets change places; what is in the first is stored now. */
+static void exchange(struct object_set *to, struct object_set *from)
+{
+	struct object_set empty = *to;
+
+	*to = *from;
+	*from = empty;
+	for (guint i = 0; i < to->objects->len; i++)
+		((struct object *)g_ptr_array_index(to->objects, i))->serial = ++last_serial;
+}
+
 void object_set_move(struct object_set *to, struct object_set *from)
 {
 	g_autoptr(GPtrArray) objects = g_ptr_array_ref(from->objects);
 	struct account *account = from->account;
 
+	/* Thousands of objects take milliseconds to add; the first batch is mostly the largest. */
+	if (to->objects->len == 0 && to->account == account) {
+		exchange(to, from);
+		return;
+	}
 	object_set_free(from);
 	object_set_init(from, account);
 	for (guint i = 0; i < objects->len; i++)
@@ -358,12 +374,25 @@ static void take_held(struct object *object, const struct object *held, struct f
 	}
 }
 
+static bool object_set_overlaps(const struct object_set *set, const struct object_set *held)
+{
+	for (guint i = 0; i < set->objects->len; i++) {
+		const struct object *object = g_ptr_array_index(set->objects, i);
+
+		if (object_set_find(held, object->kind, object->name))
+			return true;
+	}
+	return false;
+}
+
 void object_set_subtract(struct object_set *set, const struct object_set *held)
 {
 	auto_fdlist fds = {.close_all = worker_close_all};
 	g_autoptr(GPtrArray) objects = g_ptr_array_ref(set->objects);
 	struct account *account = set->account;
 
+	if (!object_set_overlaps(set, held))
+		return;
 	object_set_free(set);
 	object_set_init(set, account);
 	for (guint i = 0; i < objects->len; i++) {
