@@ -20,8 +20,10 @@
 struct vfio_cpr_device *device_wrap(struct vfio_cpr_space *space, struct object *object)
 {
 	struct vfio_cpr *cpr = space->cpr;
-	struct vfio_cpr_device *device = g_hash_table_lookup(cpr->devices, object->name);
+	struct vfio_cpr_device *device;
 
+	g_assert(object);
+	device = g_hash_table_lookup(cpr->devices, object->name);
 	if (!device) {
 		device = g_new0(struct vfio_cpr_device, 1);
 		device->cpr = cpr;

@@ -217,7 +217,7 @@ static int restore_pending(struct vfio_cpr_space *space, uint32_t index, struct 
 {
 	int r = 0;
 
-	if (!space->pending[index])
+	if (!space->pending || !space->pending[index])
 		return 0;
 	/* For what is mapped in an iommufd, CHANGE_PROCESS has done all that there is to do. */
 	if (space->backend == VFIO_CPR_BACKEND_TYPE1 ||

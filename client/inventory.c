@@ -49,6 +49,7 @@ void object_set_fd(struct object *object, uint32_t index, int fd)
 			object->fds[i] = -1;
 		object->n_fds = index + 1;
 	}
+	g_assert(object->fds);
 	object->fds[index] = fd;
 }
 

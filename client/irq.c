@@ -242,6 +242,7 @@ int vfio_cpr_eventfds_get(struct vfio_cpr *cpr, const char *name, uint32_t first
 		held = fresh;
 		fresh = NULL;
 	}
+	g_assert(held); /* if none was made, all were there */
 	memcpy(ret_fds, held->fds + first, count * sizeof(*ret_fds));
 	if (ret_restored)
 		*ret_restored = count - created;

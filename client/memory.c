@@ -122,6 +122,7 @@ int vfio_cpr_memory_get(struct vfio_cpr *cpr, const char *name, uint64_t size, u
 		r = memory_wrap(cpr, object, &memory);
 		if (r < 0)
 			return r;
+		g_assert(memory);
 		if (memory->size != size)
 			return cpr_fail(
 				cpr, -EINVAL,

@@ -104,7 +104,7 @@ static void mask_make(const uint8_t config[CONFIG_SIZE], uint8_t mask[CONFIG_SIZ
 int vfio_cpr_pci_compare(struct vfio_cpr_device *device, int *ret_offset)
 {
 	g_autofree char *name = config_name(device);
-	uint8_t config[CONFIG_SIZE], mask[CONFIG_SIZE];
+	uint8_t config[CONFIG_SIZE] = {0}, mask[CONFIG_SIZE];
 	void *data = NULL;
 	uint8_t *snapshot;
 	size_t size = 0;

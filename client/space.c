@@ -265,6 +265,7 @@ int vfio_cpr_space_get(struct vfio_cpr *cpr, const char *name, enum vfio_cpr_bac
 		if (r < 0)
 			return r;
 	}
+	g_assert(space);
 	if (backend != VFIO_CPR_BACKEND_AUTO && backend != space->backend)
 		return cpr_fail(cpr, -EINVAL,
 				"address space %s of this session is %s: ask for that or AUTO, or "

@@ -65,7 +65,7 @@ int table_read_header(int fd, struct table_header *ret_header)
 
 int table_check(int fd, uint32_t *ret_slots)
 {
-	struct table_header header;
+	struct table_header header = {0};
 	int r = table_read_header(fd, &header);
 
 	if (r == 0)

@@ -158,7 +158,7 @@ static int find_scope(Findings *findings, const char *unit_name, const char *use
 		ctl_error("there is no user %s on this host", user_name);
 		return CTL_USAGE;
 	}
-	findings_add(findings, "unit", unit->id, CHECK_UNKNOWN, BACKEND_ALL,
+	findings_add(findings, "unit", unit ? unit->id : name, CHECK_UNKNOWN, BACKEND_ALL,
 		     "Make it, or name the VMM's user with --user",
 		     "its user or group %s does not exist (yet): what it may open was not looked "
 		     "into",

@@ -121,15 +121,11 @@ static char *first_line(const char *text)
 
 struct unit_facts *unit_ask(const char *name, char **ret_failure)
 {
-	const char *const argv[] = {
-		"systemctl",
-		"--no-pager",
+	static const char properties[] =
 		"--property=Id,LoadState,User,Group,SupplementaryGroups,MainPID,LimitMEMLOCKSoft,"
-		"LimitNOFILE,DevicePolicy,DeviceAllow,PrivateDevices",
-		"show",
-		"--",
-		name,
-		NULL,
+		"LimitNOFILE,DevicePolicy,DeviceAllow,PrivateDevices";
+	const char *const argv[] = {
+		"systemctl", "--no-pager", properties, "show", "--", name, NULL,
 	};
 	g_autofree char *output = NULL, *complaint = NULL, *line = NULL;
 	g_autoptr(GError) error = NULL;
@@ -147,30 +143,28 @@ struct unit_facts *unit_ask(const char *name, char **ret_failure)
 	return NULL;
 }
 
-/* A line of /proc/PID/limits: the name, then the soft and the hard limit. */
-static bool find_limit(const char *text, const char *name, char **ret_soft, char **ret_hard)
+/* Of a line of /proc/PID/limits, which has the name, the soft and the hard limit. NULL: no such line. */
+static char *find_limit(const char *text, const char *name, bool is_hard)
 {
 	const char *line = strstr(text, name);
 	char soft[32], hard[32];
 
 	if (!line || sscanf(line + strlen(name), " %31s %31s", soft, hard) != 2)
-		return false;
-	*ret_soft = g_strdup(soft);
-	*ret_hard = g_strdup(hard);
-	return true;
+		return NULL;
+	return g_strdup(is_hard ? hard : soft);
 }
 
 bool unit_process_limits(const struct unit_facts *facts, const char *root, struct limits *ret)
 {
 	g_autofree char *path = g_strdup_printf("%s/proc/%u/limits", root, facts->main_pid);
 	g_autofree char *text = facts->main_pid ? sysfs_read(path, NULL) : NULL;
-	g_autofree char *soft = NULL, *hard = NULL, *soft_files = NULL, *hard_files = NULL;
+	g_autofree char *memory = text ? find_limit(text, "Max locked memory", false) : NULL;
+	g_autofree char *files = text ? find_limit(text, "Max open files", true) : NULL;
 
-	if (!text || !find_limit(text, "Max locked memory", &soft, &hard) ||
-	    !find_limit(text, "Max open files", &soft_files, &hard_files))
+	if (!memory || !files)
 		return false;
-	ret->memlock = parse_limit(soft);
-	ret->nofile = parse_limit(hard_files);
+	ret->memlock = parse_limit(memory);
+	ret->nofile = parse_limit(files);
 	return true;
 }
 

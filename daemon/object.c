@@ -90,8 +90,9 @@ static void count(struct object_set *set, enum object_kind kind, ssize_t held, s
 /* Counts the object, by 1 or -1 times. */
 static void count_object(struct object_set *set, const struct object *object, int sign)
 {
-	count(set, object->kind, sign * (ssize_t)object->held,
-	      sign * (ssize_t)(object->fds->len - object->held));
+	ssize_t held = object->held, gaps = object->fds->len - object->held;
+
+	count(set, object->kind, sign < 0 ? -held : held, sign < 0 ? -gaps : gaps);
 }
 
 static void uncount(struct object_set *set)

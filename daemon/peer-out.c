@@ -158,10 +158,13 @@ void peer_out_begin(struct peer *peer)
 	peer->again = evtimer_new(base, on_again, peer);
 }
 
-/* Instead of an answer that cannot be made: the effect may have been, and that must not be told. */
+/*
+ * Instead of an answer that cannot be made: the effect may have been, and that must not be told. To
+ * be free()d all the same: GLib has its memory from malloc().
+ */
 static char *answer_instead(void)
 {
-	return strdup(
+	return g_strdup(
 		"{\"error\":\"io.vfiocpr.Session.KernelFailure\",\"parameters\":{\"message\":"
 		"\"the call was done or refused, but the answer could not be put into words: that "
 		"is a bug of vfio-cprd; ask for the state of things by List or Show\",\"errno\":74}}");
