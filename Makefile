@@ -246,7 +246,7 @@ vm-programs: all $(VM_PROGRAMS)
 test-programs: vm-programs $(UNIT_TESTS) $(B)/tests/opener
 
 # The two commands of the README, and parts of them.
-CHECKS := unit patience proto attack journal vm systemd harness tree completion install docs
+CHECKS := unit patience proto attack journal vm systemd harness tree lint completion install docs
 .PHONY: check $(CHECKS:%=check-%) demo lint
 check:
 	@tests/check.sh all
@@ -296,7 +296,7 @@ help:
 	@echo 'make demo       a driver is killed with DMA in flight, in a test VM'
 	@echo 'make check      every test; parts: check-tree check-unit check-patience check-proto check-attack'
 	@echo '                check-journal check-completion check-harness check-vm check-systemd check-install'
-	@echo '                check-docs; check-unit T=object runs test-object alone'
+	@echo '                check-docs check-lint; check-unit T=object runs test-object alone'
 	@echo 'make check-kills  the daemon is killed 10,000 times while clients work (KILLS=N)'
 	@echo 'make lint       formatting, static analysis, both compilers'
 	@echo 'make bench      beside its peers and the kernel; BENCH_VM=0 without the VM'

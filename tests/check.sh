@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make check: installs what is missing, builds with the sanitizers, runs the suites given (all,
-# unit, patience, proto, attack, completion, journal, harness, vm, systemd, tree, install, docs,
+# unit, patience, proto, attack, completion, journal, harness, vm, systemd, tree, lint, install, docs,
 # demo), and ends with one line that counts their tests.
 set -u -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
@@ -158,6 +158,10 @@ demo() {
 	run demo make demo
 }
 
+lint() {
+	run lint tests/lint.sh
+}
+
 # The machines are emulated, and each leaves a processor idle: three lanes beside each other, of about
 # the same length.
 in_lanes() {
@@ -174,6 +178,7 @@ in_lanes() {
 
 packages=(tests/packages)
 case $1 in all | completion) packages+=(tests/completion/packages) ;; esac
+case $1 in all | lint | tree) packages+=(tests/fuzz/packages) ;; esac
 case $1 in
 all | vm | harness) packages+=(tests/vm/harness/packages) ;;&
 all | systemd | docs | install)
@@ -206,6 +211,7 @@ all)
 	attack
 	completion
 	run harness tests/vm/harness/run-selftest.sh iommufd
+	lint
 	in_lanes
 	;;
 tree) run tree tests/tree.sh ;;

@@ -13,7 +13,7 @@ make -s -j"$(nproc)" B=$folder CC=clang CFLAGS="-O1 -g -fno-omit-frame-pointer \
 # Of the daemon's allocations it is enough to know that one is wrong: a crash is run again by hand.
 export ASAN_OPTIONS=detect_leaks=${FUZZ_LEAKS:-1}:malloc_context_size=4:quarantine_size_mb=16
 # A symbolizer would have descriptors that the fuzzers count.
-options=(-print_funcs=0 -artifact_prefix=$folder/ -timeout=60 -dict=tests/fuzz/dictionary)
+options=(-print_funcs=0 "-artifact_prefix=$folder/" -timeout=60 -dict=tests/fuzz/dictionary)
 
 # Whole conversations are slow: shorter ones, and fewer.
 limits_of() {
