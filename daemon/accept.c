@@ -12,6 +12,8 @@
 #include "daemon/server.h"
 #include "daemon/unwanted.h"
 
+#define ACCEPTED_AT_ONCE 64 /* connections; those that are given up take 5 us each */
+
 static const struct timeval accept_pause = {.tv_usec = 100 * 1000};
 static const struct timeval shortage_over = {.tv_sec = 2};
 
@@ -86,8 +88,11 @@ static int admit(struct server *server, int socket)
 {
 	g_autofree char *refusal = NULL;
 	struct peer_identity identity;
-	int r = identify(socket, &identity);
+	int r;
 
+	if (unwanted_close_if_given_up(socket))
+		return 0;
+	r = identify(socket, &identity);
 	refusal = refuse(&identity, r);
 	if (r == 0 && !refusal) {
 		r = identity.pidfd = kernel->peer_pidfd(socket, identity.pid);
@@ -109,20 +114,33 @@ static int admit(struct server *server, int socket)
 	return 0;
 }
 
-static void on_connection(evutil_socket_t listener, short events, void *data)
+/* The next one in the backlog. false: there is none, or no more can be had for now. */
+static bool accept_next(struct server *server, int listener)
 {
-	struct server *server = data;
 	int socket = kernel->accept(listener), r;
 
-	(void)events;
-	if (socket == -EAGAIN || socket == -ECONNABORTED || socket == -EINTR)
-		return;
+	if (socket == -ECONNABORTED || socket == -EINTR)
+		return true;
+	if (socket == -EAGAIN)
+		return false;
 	r = socket < 0 ? socket : admit(server, socket);
 	if (r == 0)
-		return;
+		return true;
 	if (socket >= 0)
 		server->accepted = socket;
 	pause_accepting(server, r);
+	return false;
+}
+
+/*
+ * The backlog is one for all users. So it is emptied faster than one user fills it, and who is whose
+ * is seen here: turns (daemon/turn.h) are by user.
+ */
+static void on_connection(evutil_socket_t listener, short events, void *data)
+{
+	(void)events;
+	for (int i = 0; i < ACCEPTED_AT_ONCE && accept_next(data, listener); i++)
+		;
 }
 
 static void end_shortage(struct server *server)

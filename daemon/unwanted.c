@@ -4,8 +4,10 @@
 
 #include <glib.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -150,6 +152,28 @@ static bool carries_descriptors(int socket, size_t unread)
 	ssize_t n = recvmsg(socket, &header, MSG_PEEK | MSG_DONTWAIT);
 
 	return n < (ssize_t)unread || (header.msg_flags & MSG_CTRUNC);
+}
+
+/*
+ * A first part of what is unread will do: who has left more than that, or descriptors, is no storm of
+ * connections, but may have left calls to be done.
+ */
+bool unwanted_close_if_given_up(int socket)
+{
+	char bytes[256];
+	struct iovec iov = {bytes, sizeof(bytes)};
+	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct pollfd hangup = {.fd = socket};
+	ssize_t n = recvmsg(socket, &header, MSG_PEEK | MSG_DONTWAIT);
+	int unread = 0;
+
+	if (n < 0 || (header.msg_flags & MSG_CTRUNC) || memchr(bytes, '\0', n))
+		return false;
+	if (n > 0 && (poll(&hangup, 1, 0) <= 0 || !(hangup.revents & POLLHUP) ||
+		      ioctl(socket, SIOCINQ, &unread) < 0 || unread > n))
+		return false;
+	close(socket);
+	return true;
 }
 
 /*

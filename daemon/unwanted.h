@@ -7,6 +7,7 @@
 #ifndef DAEMON_UNWANTED_H
 #define DAEMON_UNWANTED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct account;
@@ -20,5 +21,11 @@ void unwanted_close(struct account *account, const int *fds, size_t n);
  * hang has the others' hanging cut short.
  */
 void unwanted_close_socket(struct account *account, int socket);
+
+/*
+ * Closes a connection at whose other end nobody is any more, if all it has left there is a part of a
+ * message, and no descriptors. false: it is not so.
+ */
+bool unwanted_close_if_given_up(int socket);
 
 #endif

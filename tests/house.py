@@ -80,7 +80,7 @@ def folder_problems(build, folders):
 IOCTLS = {"daemon/kernel.c": {"VFIO_IOMMU_UNMAP_DMA", "IOMMU_IOAS_CHANGE_PROCESS",
                               "VFIO_GET_API_VERSION", "IOMMU_OPTION", "VFIO_DEVICE_GET_INFO",
                               "VFIO_GROUP_GET_STATUS"},
-          "daemon/journal.c": {"SIOCOUTQ"}, "daemon/unread.c": {"SIOCOUTQ"},
+          "daemon/journal.c": {"SIOCOUTQ"}, "daemon/unread.c": {"SIOCOUTQ", "SIOCINQ"},
           "daemon/unwanted.c": {"SIOCINQ"}}
 # What reads a descriptor or opens a file by its name. /proc and /sys are read through GLib.
 READERS = re.compile(r"_*(preadv2?|pread|readv|read|openat|open|fopen|eventfd_read)(64)?(_chk|_2)?")

@@ -442,7 +442,8 @@ class HangingCloses(DaemonTest):
             with contextlib.suppress(ConnectionError):  # it may be refused before that
                 other.do("send_and_close", b"x")
         self.assertTrue(eventually(lambda: self.daemon.fds() < most), self.daemon.fds())
-        self.assertGreater(self.daemon.fds(), 256)  # those that may hang do
+        # Those that may hang do: 256, of which a thread each is at 48, whose number is free.
+        self.assertGreater(self.daemon.fds(), 200)
         self.assert_served(root)
         self.assertLess(self.daemon.log().count("warning: "), 100)
         other.kill()

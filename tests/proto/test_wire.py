@@ -289,6 +289,21 @@ class Wire(DaemonTest):
             with self.assertRaises(ConnectionError):
                 client.receive()
 
+    def test_what_was_sent_whole_before_a_close_is_done(self):
+        """Also by one who is gone before the daemon comes to accept it; a part of a message is nothing."""
+        release, root = encode(SESSION + "Release", {"name": "x"}, oneway=True), self.client()
+        for parts in ([release], [release[:9], release[9:]], [b" " * 5000 + release]):
+            holder = self.client()
+            holder.attach("x")
+            with self.daemon.stopped():
+                for some in ([release[:-1]], parts):
+                    with Client(self.daemon) as client:
+                        for part in some:
+                            client.send_raw(part)
+            self.assertTrue(eventually(lambda: len(root.sessions()) == 1), parts)
+            holder.close()
+        root.close()
+
     def test_a_client_that_closes_its_receiving_side_is_closed(self):
         with Client(self.daemon) as client:
             client.socket.shutdown(socket.SHUT_RD)
