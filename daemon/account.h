@@ -11,13 +11,19 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+enum errand_kind {
+	ERRAND_MAY_HANG,
+	ERRAND_SHORT,
+	ERRAND_KINDS,
+};
+
 struct account {
 	uid_t uid;
 	unsigned int references;
 	unsigned int sessions, connections, monitors;
 	unsigned int closing; /* messages whose unwanted descriptors are not closed yet */
-	unsigned int errands; /* threads at work in its name: daemon/errand.h */
-	GQueue errands_waiting;
+	unsigned int errands[ERRAND_KINDS]; /* threads at work in its name: daemon/errand.h */
+	GQueue errands_waiting[ERRAND_KINDS];
 	GQueue turns; /* its connections that wait for one: daemon/turn.h */
 	bool waits_turn, had_turn;
 	GQueue counting;       /* of its tables: daemon/counting.c */

@@ -14,15 +14,29 @@
 #define THREADS_OF_OTHERS 192
 #define THREADS_FOR_FIRST 64
 
+/* Of work that ends by itself: it waits for nothing but a processor, so that more would be no use. */
+#define SHORT_PER_UID	2
+#define SHORT_OF_ROOT	4
+#define SHORT_OF_OTHERS 16
+
+static struct kind {
+	unsigned int per_uid, of_root, of_others, for_first;
+	void (*run)(void (*work)(void *data), void (*done)(void *data), void *data);
+	unsigned int others;  /* threads of all users but root */
+	GQueue waiting_users; /* of struct account: their errands hold references */
+} kinds[] = {
+	[ERRAND_MAY_HANG] = {THREADS_PER_UID, THREADS_OF_ROOT, THREADS_OF_OTHERS, THREADS_FOR_FIRST,
+			     worker_run_or_hang},
+	[ERRAND_SHORT] = {SHORT_PER_UID, SHORT_OF_ROOT, SHORT_OF_OTHERS, 0, worker_run},
+};
+
 struct errand {
 	struct account *account; /* referenced */
+	enum errand_kind kind;
 	void (*work)(void *data);
 	void (*done)(void *data);
 	void *data;
 };
-
-static unsigned int others;  /* threads of all users but root */
-static GQueue waiting_users; /* of struct account: their errands hold references */
 
 static void in_thread(void *data)
 {
@@ -31,47 +45,54 @@ static void in_thread(void *data)
 	errand->work(errand->data);
 }
 
-static bool may_begin(const struct account *account)
+static bool may_begin(const struct account *account, enum errand_kind which)
 {
+	const struct kind *kind = &kinds[which];
+	unsigned int own = account->errands[which];
+
 	if (account->uid == 0)
-		return account->errands < THREADS_OF_ROOT;
-	if (account->errands == 0)
-		return others < THREADS_OF_OTHERS + THREADS_FOR_FIRST;
-	return account->errands < THREADS_PER_UID && others < THREADS_OF_OTHERS;
+		return own < kind->of_root;
+	if (own == 0)
+		return kind->others < kind->of_others + kind->for_first;
+	return own < kind->per_uid && kind->others < kind->of_others;
 }
 
 static void on_done(void *data);
 
 static void begin(struct errand *errand)
 {
-	errand->account->errands++;
+	struct kind *kind = &kinds[errand->kind];
+
+	errand->account->errands[errand->kind]++;
 	if (errand->account->uid != 0)
-		others++;
-	worker_run_or_hang(in_thread, on_done, errand);
+		kind->others++;
+	kind->run(in_thread, on_done, errand);
 }
 
 static void wait_for_thread(struct errand *errand)
 {
-	struct account *account = errand->account;
+	GQueue *waiting = &errand->account->errands_waiting[errand->kind];
 
-	g_queue_push_tail(&account->errands_waiting, errand);
-	if (account->errands_waiting.length == 1)
-		g_queue_push_tail(&waiting_users, account);
+	g_queue_push_tail(waiting, errand);
+	if (waiting->length == 1)
+		g_queue_push_tail(&kinds[errand->kind].waiting_users, errand->account);
 }
 
 /* Threads have become free: one errand of each user who may, and who has waited longest goes first. */
-static void begin_waiting(void)
+static void begin_waiting(enum errand_kind which)
 {
-	guint n = waiting_users.length;
+	GQueue *users = &kinds[which].waiting_users;
+	guint n = users->length;
 
 	while (n-- > 0) {
-		struct account *account = g_queue_pop_head(&waiting_users);
+		struct account *account = g_queue_pop_head(users);
+		GQueue *waiting = &account->errands_waiting[which];
 
 		/* Its account may go with the errand, so it goes back to the queue first. */
-		if (account->errands_waiting.length > 1 || !may_begin(account))
-			g_queue_push_tail(&waiting_users, account);
-		if (may_begin(account))
-			begin(g_queue_pop_head(&account->errands_waiting));
+		if (waiting->length > 1 || !may_begin(account, which))
+			g_queue_push_tail(users, account);
+		if (may_begin(account, which))
+			begin(g_queue_pop_head(waiting));
 	}
 }
 
@@ -79,24 +100,36 @@ static void on_done(void *data)
 {
 	struct errand *errand = data;
 
-	errand->account->errands--;
+	errand->account->errands[errand->kind]--;
 	if (errand->account->uid != 0)
-		others--;
-	begin_waiting();
+		kinds[errand->kind].others--;
+	begin_waiting(errand->kind);
 	errand->done(errand->data);
 	account_put(errand->account);
 	g_free(errand);
 }
 
-void errand_run(struct account *account, void (*work)(void *data), void (*done)(void *data),
-		void *data)
+static void run(struct account *account, enum errand_kind kind, void (*work)(void *data),
+		void (*done)(void *data), void *data)
 {
 	struct errand *errand = g_new(struct errand, 1);
 
 	account->references++;
-	*errand = (struct errand){account, work, done, data};
-	if (account->errands_waiting.length > 0 || !may_begin(account))
+	*errand = (struct errand){account, kind, work, done, data};
+	if (account->errands_waiting[kind].length > 0 || !may_begin(account, kind))
 		wait_for_thread(errand);
 	else
 		begin(errand);
+}
+
+void errand_run(struct account *account, void (*work)(void *data), void (*done)(void *data),
+		void *data)
+{
+	run(account, ERRAND_MAY_HANG, work, done, data);
+}
+
+void errand_run_short(struct account *account, void (*work)(void *data), void (*done)(void *data),
+		      void *data)
+{
+	run(account, ERRAND_SHORT, work, done, data);
 }

@@ -14,4 +14,11 @@ struct account;
 void errand_run(struct account *account, void (*work)(void *data), void (*done)(void *data),
 		void *data);
 
+/*
+ * The same for work that ends by itself, as it asks for no file and no lock: it waits for none of those
+ * that hang, whosever they are.
+ */
+void errand_run_short(struct account *account, void (*work)(void *data), void (*done)(void *data),
+		      void *data);
+
 #endif

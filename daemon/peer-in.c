@@ -109,7 +109,7 @@ static void parse(struct peer *peer, char *text, size_t size)
 	parsing = g_new(struct parsing, 1);
 	*parsing = (struct parsing){.peer = peer_ref(peer), .text = text, .size = size};
 	peer->parsing = true;
-	errand_run(peer->account, parse_in_thread, on_parsed, parsing);
+	errand_run_short(peer->account, parse_in_thread, on_parsed, parsing);
 }
 
 /* Takes the next message, if a whole one is there, and does its call. */

@@ -81,7 +81,7 @@ static void teardown(void)
 static unsigned int threads_of(uid_t uid)
 {
 	struct account *account = account_get(uid);
-	unsigned int n = account->errands;
+	unsigned int n = account->errands[ERRAND_MAY_HANG];
 
 	account_put(account);
 	return n;
@@ -124,8 +124,42 @@ START_TEST(many_users_get_no_more_threads_than_that)
 }
 END_TEST
 
+static int short_done;
+
+static void do_nothing(void *data)
+{
+	(void)data;
+}
+
+static void count_short(void *data)
+{
+	(void)data;
+	short_done++;
+}
+
+START_TEST(what_ends_by_itself_waits_for_nothing_that_hangs)
+{
+	short_done = 0;
+	for (uid_t uid = 1; uid <= 1000; uid++)
+		run(uid, 1);
+	wait_for_started(OTHERS_MAX + FIRST_MAX);
+	for (uid_t uid = 1; uid <= 2000; uid++) {
+		struct account *account = account_get(uid);
+
+		for (int i = 0; i < 3; i++)
+			errand_run_short(account, do_nothing, count_short, NULL);
+		account_put(account);
+	}
+	while (short_done < 3 * 2000)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_uint_eq(threads_of(1000), 0);
+	end_all(1000);
+}
+END_TEST
+
 SUITE("errand", setup, teardown)
 {
+	tcase_add_test(tests, what_ends_by_itself_waits_for_nothing_that_hangs);
 	tcase_add_test(tests, a_user_who_hangs_all_of_its_threads_keeps_no_other_waiting);
 	tcase_add_test(tests, users_who_hang_all_threads_leave_one_for_each_user_and_all_of_roots);
 	tcase_add_test(tests, many_users_get_no_more_threads_than_that);

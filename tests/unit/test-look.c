@@ -107,7 +107,7 @@ static void teardown(void)
 	wait_closed();
 	ck_assert_int_eq(open_fds(), fds_before);
 	ck_assert_uint_eq(account->descriptors, 0);
-	ck_assert_uint_eq(account->errands, 0);
+	ck_assert_uint_eq(account->errands[ERRAND_MAY_HANG], 0);
 	account_put(account);
 	worker_stop();
 	event_base_free(base);
@@ -165,7 +165,7 @@ START_TEST(eventfds_are_known_without_a_thread)
 	ck_assert_uint_eq(account->descriptors, 100);
 	ck_assert(look_begin(look, count_done, GINT_TO_POINTER(1)));
 	ck_assert_int_eq(done, 0);
-	ck_assert_uint_eq(account->errands, 0);
+	ck_assert_uint_eq(account->errands[ERRAND_MAY_HANG], 0);
 	ck_assert_ptr_null(look_refusal(look));
 	object = look_take(look);
 	ck_assert_ptr_eq(object, first);
@@ -194,7 +194,7 @@ START_TEST(many_objects_are_one_errand)
 	for (int i = 0; i < 50; i++)
 		add(OBJECT_MEMORY, "ram", memory(4096, 0));
 	ck_assert(!look_begin(look, count_done, GINT_TO_POINTER(1)));
-	ck_assert_uint_eq(account->errands, 1);
+	ck_assert_uint_eq(account->errands[ERRAND_MAY_HANG], 1);
 	open_gate();
 	wait_done(1);
 	ck_assert_int_eq(looked, 50);
@@ -262,7 +262,7 @@ START_TEST(what_is_dropped_under_way_stays_counted_until_it_is_closed)
 	look_drop(stuck);
 	ck_assert_uint_eq(account->descriptors, 1);
 	ck_assert_uint_eq(account->closing, 1);
-	ck_assert_uint_eq(account->errands, 1);
+	ck_assert_uint_eq(account->errands[ERRAND_MAY_HANG], 1);
 	open_gate();
 	wait_done(1);
 	wait_closed();
@@ -282,11 +282,11 @@ START_TEST(a_user_whose_looks_hang_keeps_no_other_waiting)
 		add(OBJECT_MEMORY, "ram", memory(4096, 0));
 		ck_assert(!look_begin(look, count_done, GINT_TO_POINTER(1000)));
 	}
-	ck_assert_uint_lt(account->errands, 300);
+	ck_assert_uint_lt(account->errands[ERRAND_MAY_HANG], 300);
 	look = quick;
 	add(OBJECT_STATE, "s", memory(4096, STATE_SEALS));
 	ck_assert(!look_begin(quick, count_done, GINT_TO_POINTER(1)));
-	ck_assert_uint_eq(other->errands, 1); /* it has a thread of its own */
+	ck_assert_uint_eq(other->errands[ERRAND_MAY_HANG], 1); /* it has a thread of its own */
 	open_gate();
 	wait_done(300 * 1000 + 1);
 	ck_assert_ptr_null(look_refusal(quick));
