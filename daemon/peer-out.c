@@ -20,6 +20,9 @@ static const struct timeval write_timeout = {.tv_sec = 5};
 #define PAUSE_MIN_USEC 1000
 #define PAUSE_MAX_USEC 128000
 
+/* And fails in the end, if its own user has left unread what is in flight. */
+#define PATIENCE_USEC (10 * G_USEC_PER_SEC)
+
 #define EVENTS_MAX_BYTES (256 * 1024) /* that a monitor may leave unread */
 
 /* The answer is out: goes on with what has come meanwhile. */
@@ -49,6 +52,30 @@ static bool may_send(struct peer *peer)
 						  restores ? FLIGHT_CLAIM_ANSWER : FLIGHT_ANSWER);
 }
 
+static void flush(struct peer *peer);
+
+/*
+ * Its user's other connections have the room for descriptors, and may do nothing about it, as whoever
+ * should read there may be waiting for this answer.
+ */
+static void give_up_sending(struct peer *peer)
+{
+	static const char text[] =
+		"{\"error\":\"io.vfiocpr.Session.QuotaExceeded\",\"parameters\":{\"message\":"
+		"\"too many descriptors are in answers that this user's other connections have "
+		"not read: read those or close them, and ask again\",\"errno\":%d}}";
+	g_autofree char *who = peer_describe(peer);
+
+	log_limited(peer->uid, G_LOG_LEVEL_WARNING, NULL,
+		    "%s has its answer refused: its user leaves %zu descriptors unread", who,
+		    peer->account->unread);
+	frame_writer_clear(&peer->writer);
+	call_clear(&peer->call);
+	peer->pause = 0;
+	frame_writer_set(&peer->writer, g_strdup_printf(text, ETOOMANYREFS), NULL, 0);
+	flush(peer);
+}
+
 /*
  * There are too many descriptors in flight for those of this answer. It waits: others may be the
  * reason. The peer itself is, if it leaves some unread and wants more.
@@ -64,6 +91,10 @@ static void send_later(struct peer *peer)
 	if (peer->unread.n > 0 &&
 	    MAX(peer->paused, peer->unread.sent) + write_timeout.tv_sec * G_USEC_PER_SEC <= now) {
 		cut_off(peer);
+		return;
+	}
+	if (peer->account->unread > 0 && peer->paused + PATIENCE_USEC <= now) {
+		give_up_sending(peer);
 		return;
 	}
 	event_add(peer->again, &(struct timeval){.tv_usec = peer->pause});

@@ -44,6 +44,34 @@ class Flight(AttackTest):
         self.assertEqual(evil.run(read_all, 60), 4 * 60 * 200)
 
 
+    def test_who_does_not_read_is_told_so_where_it_does(self):
+        """The room is taken by connections that want nothing more, and stay."""
+        evil = self.attacker()
+        evil.run(loads.fetch_and_not_read, 2, 1, 200)
+        self.assertIn("QuotaExceeded", evil.run(fetch_one, 200))
+        self.assertEqual(evil.run(fetch_again), 200)
+
+
+def fetch_one(attacker, _fds, n):
+    client = loads.new_session(attacker, "reads")
+    client.store([describe("eventfd", "e", 1, count=n)], eventfds(n))
+    try:
+        client.call("Fetch", {"cursor": 0})
+    except VarlinkError as error:
+        return error.name
+    return ""
+
+
+def fetch_again(attacker, _fds):
+    """When the others are closed."""
+    while len(attacker.clients) > 1:
+        attacker.clients.pop(0).close()
+    fds = attacker.clients[-1].call("Fetch", {"cursor": 0})[1]
+    for fd in fds:
+        close(fd)
+    return len(fds)
+
+
 def read_all(attacker, _fds, n):
     """Reads what all have been sent: how many descriptors."""
     total, left = 0, {client: n for client in attacker.clients}
