@@ -266,6 +266,10 @@ lint:
 bench:
 	@tests/bench/run.sh
 
+.PHONY: coverage
+coverage:
+	@tests/coverage.sh
+
 .PHONY: fuzz
 fuzz:
 	@tests/fuzz/run.sh
@@ -300,6 +304,7 @@ help:
 	@echo 'make check-kills  the daemon is killed 10,000 times while clients work (KILLS=N)'
 	@echo 'make lint       formatting, static analysis, both compilers'
 	@echo 'make bench      beside its peers and the kernel; BENCH_VM=0 without the VM'
+	@echo 'make coverage   the share of lines that the tests run'
 	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60)'
 	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX)); LIBDIR is $(LIBDIR) if it is not given'
 	@echo 'make uninstall  with the same: removes what install has put there'
