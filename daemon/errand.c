@@ -25,9 +25,15 @@ static struct kind {
 	unsigned int others;  /* threads of all users but root */
 	GQueue waiting_users; /* of struct account: their errands hold references */
 } kinds[] = {
-	[ERRAND_MAY_HANG] = {THREADS_PER_UID, THREADS_OF_ROOT, THREADS_OF_OTHERS, THREADS_FOR_FIRST,
-			     worker_run_or_hang},
-	[ERRAND_SHORT] = {SHORT_PER_UID, SHORT_OF_ROOT, SHORT_OF_OTHERS, 0, worker_run},
+	[ERRAND_MAY_HANG] = {.per_uid = THREADS_PER_UID,
+			     .of_root = THREADS_OF_ROOT,
+			     .of_others = THREADS_OF_OTHERS,
+			     .for_first = THREADS_FOR_FIRST,
+			     .run = worker_run_or_hang},
+	[ERRAND_SHORT] = {.per_uid = SHORT_PER_UID,
+			  .of_root = SHORT_OF_ROOT,
+			  .of_others = SHORT_OF_OTHERS,
+			  .run = worker_run},
 };
 
 struct errand {
