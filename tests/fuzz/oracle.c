@@ -131,7 +131,9 @@ void oracle_account(uid_t uid)
 
 	g_assert(account->references == 1);
 	g_assert(account->sessions == 0 && account->connections == 0 && account->monitors == 0);
-	g_assert(account->closing == 0 && account->errands == 0);
+	g_assert(account->closing == 0);
+	for (size_t i = 0; i < G_N_ELEMENTS(account->errands); i++)
+		g_assert(account->errands[i] == 0);
 	g_assert(account->descriptors == 0 && account->gaps == 0 && account->bytes == 0);
 	g_assert(account->in_flight == 0 && account->unread == 0);
 	account_put(account);
