@@ -21,10 +21,10 @@
 #include "common/fdlist.h"
 #include "common/scm.h"
 
-#define FRAME_MAX_FDS	SCM_MAX_FDS
-#define FRAME_MAX_BYTES (1024 * 1024) /* of a message that the daemon takes, without its NUL */
-#define FRAME_MAX_DEPTH 32	      /* of arrays and objects in one another */
-#define FRAME_MAX_VALUES 8192	      /* in a message: each costs the parser far more than its bytes */
+#define FRAME_MAX_FDS	 SCM_MAX_FDS
+#define FRAME_MAX_BYTES	 (1024 * 1024) /* of a message that the daemon takes, without its NUL */
+#define FRAME_MAX_DEPTH	 32	       /* of arrays and objects in one another */
+#define FRAME_MAX_VALUES 8192 /* in a message: each costs the parser far more than its bytes */
 
 /* Incoming */
 

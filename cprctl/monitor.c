@@ -26,10 +26,10 @@ struct monitor {
 	int64_t uid;	  /* their owner's, -1: anybody's */
 	int signals;	  /* a signalfd */
 	/* Since it was connected last: */
-	bool begun;	  /* the daemon answers */
-	bool complete;	  /* all sessions that were there then are told */
-	size_t found;	  /* of those that are watched, among these */
-	gint64 lost;	  /* when the daemon went, by the real clock; 0: it did not */
+	bool begun;    /* the daemon answers */
+	bool complete; /* all sessions that were there then are told */
+	size_t found;  /* of those that are watched, among these */
+	gint64 lost;   /* when the daemon went, by the real clock; 0: it did not */
 	int retry_msec;
 };
 

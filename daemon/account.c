@@ -11,7 +11,7 @@
 #define MONITORS_PER_UID    32 /* each makes every event of its user dearer */
 #define DESCRIPTORS_PER_UID OBJECT_MAX_FDS
 #define GAPS_PER_UID	    (4 * OBJECT_MAX_FDS) /* of four bytes each */
-#define UNFINISHED_PER_UID  (16 * 1024 * 1024) /* bytes */
+#define UNFINISHED_PER_UID  (16 * 1024 * 1024)	 /* bytes */
 
 #define ROOT_SHARE 16 /* of the descriptors that can be held, one of so many is root's alone */
 

@@ -28,11 +28,11 @@ struct account {
 	bool waits_turn, had_turn;
 	GQueue counting;       /* of its tables: daemon/counting.c */
 	gint64 counting_rests; /* until then, CLOCK_MONOTONIC in microseconds */
-	size_t descriptors; /* held, staged, looked at, or of a message not whole yet */
-	size_t gaps;	    /* numbers without a descriptor in what is held or staged */
-	size_t bytes;	    /* of messages that are not whole yet */
-	size_t in_flight;   /* descriptors in its sessions' journals */
-	size_t unread;	    /* descriptors in answers that its processes have not received */
+	size_t descriptors;    /* held, staged, looked at, or of a message not whole yet */
+	size_t gaps;	       /* numbers without a descriptor in what is held or staged */
+	size_t bytes;	       /* of messages that are not whole yet */
+	size_t in_flight;      /* descriptors in its sessions' journals */
+	size_t unread;	       /* descriptors in answers that its processes have not received */
 };
 
 /* The account of that user, with a reference more. */

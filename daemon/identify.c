@@ -53,7 +53,7 @@
 struct appearance {
 	int flags; /* of its open() */
 	struct statx st;
-	char link[256];	    /* "anon_inode:[eventfd]", or a path, which proves nothing */
+	char link[256]; /* "anon_inode:[eventfd]", or a path, which proves nothing */
 	bool is_iommufd, is_group, is_cdev; /* of a character device: by its number */
 	char parent[64]; /* of a cdev: the PCI address its device sits on, or "" */
 };

@@ -40,7 +40,7 @@ struct peer {
 	struct frame_reader reader;
 	struct {
 		size_t descriptors, bytes;
-	} unfinished; /* messages that are not whole yet, as counted for the user */
+	} unfinished;	 /* messages that are not whole yet, as counted for the user */
 	bool got_socket; /* with the message that is not whole yet, or is being parsed */
 	struct frame_writer writer;
 	int outgoing[FRAME_MAX_FDS]; /* copied from the session for the answer being written */

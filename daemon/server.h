@@ -18,9 +18,9 @@ struct server {
 	void (*call)(struct peer *peer); /* does the call that a peer has under way */
 	/* A session of that name is gone, and another copy of it may be used now. NULL: nobody asks. */
 	void (*released)(struct server *server, uid_t uid, const char *name);
-	GPtrArray *listeners;		 /* of struct event */
-	struct event *accept_again;	 /* accepting pauses while descriptors are short */
-	int accepted;			 /* such a one, not a peer yet; -1: none */
+	GPtrArray *listeners;	      /* of struct event */
+	struct event *accept_again;   /* accepting pauses while descriptors are short */
+	int accepted;		      /* such a one, not a peer yet; -1: none */
 	gint64 short_since, short_at; /* the begin of that, and the last time; 0: there is enough */
 	struct turns *turns;	      /* whose call is next: daemon/turn.h */
 	GHashTable *peers;	      /* a set of struct peer */

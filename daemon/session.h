@@ -70,13 +70,13 @@ struct session {
 	uint64_t generation;	 /* of its newest copy: one more each time it is written anew */
 	size_t in_flight;	 /* descriptors in its journals, as counted for its user */
 	struct debt debt;
-	bool device_closing;	 /* one was taken out of it, and may not be closed yet */
-	bool unit_due;		 /* the unit has not been looked up */
-	bool busy;		 /* a worker is at it */
-	struct event *old;	 /* to warn that it is an orphan for long */
-	char *problem;		 /* why it is unreadable, or what else the recovery found of it */
-	char *copy_of;		 /* it is unreadable: the name of its session; NULL: not known */
-	GQueue waiting; /* of struct peer, referenced: their calls go on when it is not busy */
+	bool device_closing; /* one was taken out of it, and may not be closed yet */
+	bool unit_due;	     /* the unit has not been looked up */
+	bool busy;	     /* a worker is at it */
+	struct event *old;   /* to warn that it is an orphan for long */
+	char *problem;	     /* why it is unreadable, or what else the recovery found of it */
+	char *copy_of;	     /* it is unreadable: the name of its session; NULL: not known */
+	GQueue waiting;	     /* of struct peer, referenced: their calls go on when it is not busy */
 };
 
 struct space_status {

@@ -66,9 +66,10 @@ static void look_at_descriptors(void)
 static void look_at_drivers(void)
 {
 	if (!devnumbers_begin())
-		log_error(NULL,
-			  "/proc/devices or /proc/misc is hidden where it runs (ProcSubset=pid?): VFIO's "
-			  "devices cannot be told from others, and will be refused");
+		log_error(
+			NULL,
+			"/proc/devices or /proc/misc is hidden where it runs (ProcSubset=pid?): VFIO's "
+			"devices cannot be told from others, and will be refused");
 }
 
 void surroundings_look(void)
