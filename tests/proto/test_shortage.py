@@ -134,7 +134,7 @@ class Watchdog(DaemonTest):
             waiting[client.socket] = client
         for _ in range(3):  # as many as there are threads that may do it
             self.wait_for(b"BARRIER=1")
-        for _ in range(5):
+        for _ in range(2):  # an exchange with systemd waits for 10 s at most
             self.wait_for(b"WATCHDOG=1")
         answered = select.select(waiting, [], [], 0)[0]
         self.assertEqual(answered, [], "the sign has waited for work")
