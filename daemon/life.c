@@ -129,6 +129,7 @@ static void set_holder(struct session *session, struct peer *peer)
 
 void session_resume(struct session *session, struct peer *peer)
 {
+	fd_close(&peer->pidfd); /* of the process whose pidfd the session has */
 	if (session->peer)
 		peer_close(session->peer);
 	session->peer = peer;
