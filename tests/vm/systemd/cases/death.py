@@ -113,7 +113,7 @@ def killed_in_the_orphan_work(case):
     vmm = case.vmm()
     map_pages(case, vmm, MOST_MAPPINGS)
     cut = 0
-    for generation in range(12):
+    for generation in range(8):
         if generation % 2 == 1:
             # A successor dies half way through its restart: on type1 the work is long after that,
             # since it has to go mapping by mapping.
@@ -139,13 +139,13 @@ def killed_in_the_orphan_work(case):
         map_pages(case, vmm, MOST_MAPPINGS)
         if generation % 5 == 4:
             case.device_works(vmm, generation)
-    print(f"{cut} of 12 daemons were killed before the work was done")
+    print(f"{cut} of 8 daemons were killed before the work was done")
     assert cut > 0, "they were all killed too late"
     vmm.end()
 
 
 def killed_in_recovery(case):
-    """Killed 30 times in a row as soon as it runs, or soon after, it loses nothing."""
+    """Killed 15 times in a row as soon as it runs, or soon after, it loses nothing."""
     living, dead, full = case.vmm(), case.vmm(), case.vmm()
     case.cold_start(living)
     living.state_put("note", "kept")
@@ -165,7 +165,7 @@ def killed_in_recovery(case):
     last = 0
     # Else the last ones would wait 5 s for their turn.
     with drop_in(SERVICE, "[Service]\nRestartSteps=0\n"):
-        for _ in range(30):
+        for _ in range(15):
             wait_for("a daemon to kill", lambda: daemon_pid() not in (0, last))
             last = daemon_pid()
             time.sleep(random.choice((0, random.uniform(0, 0.05), random.uniform(0, 0.4))))
