@@ -61,15 +61,16 @@ tidy_finds_nothing() {
 	each clang-tidy --quiet '{}' -- "${flags[@]}" 2>/dev/null
 }
 
+# builds COMPILER FOLDER
 builds() {
-	make -s -j"$(nproc)" WERROR=1 CC="$1" B="build/$1" all
+	make -s -j"$(nproc)" WERROR=1 CC="$1" B="$2" all
 }
 
 holds "the sources are formatted" clang-format --dry-run -Werror "${sources[@]}"
 holds "shellcheck finds nothing" shellcheck -x -P SCRIPTDIR "${scripts[@]}"
 holds "cppcheck finds nothing" cppcheck_finds_nothing
-holds "gcc builds it without a warning" builds gcc
-holds "clang builds it without a warning" builds clang
+holds "gcc builds it without a warning" builds gcc build
+holds "clang builds it without a warning" builds clang build/clang
 holds "gcc's analyzer finds nothing" gcc_finds_nothing
 holds "clang-tidy finds nothing" tidy_finds_nothing
 exit $status
