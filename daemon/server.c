@@ -324,7 +324,10 @@ bool server_free(struct server *server)
 		peer_close(item->data);
 	accept_end(server);
 	unread_stop();
-	/* The work under way is on sessions, and may end some. */
+	/* The work under way is on sessions, and may end some, or begin more. */
+	if (!worker_drain())
+		return false;
+	worker_wait_for_hanging();
 	if (!worker_drain())
 		return false;
 	sessions = g_hash_table_get_keys(server->sessions);

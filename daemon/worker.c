@@ -363,15 +363,19 @@ bool worker_drain(void)
 	return worker.unfinished == 0;
 }
 
-bool worker_stop(void)
+void worker_wait_for_hanging(void)
 {
-	gint64 deadline;
+	gint64 deadline = g_get_monotonic_time() + HANG_PATIENCE_USEC;
 
-	if (!worker_drain())
-		return false;
-	deadline = g_get_monotonic_time() + HANG_PATIENCE_USEC;
 	while (worker.unfinished_hanging > 0 && g_get_monotonic_time() < deadline)
 		wait_a_little();
+}
+
+bool worker_stop(void)
+{
+	if (!worker_drain())
+		return false;
+	worker_wait_for_hanging();
 	end();
 	return true;
 }

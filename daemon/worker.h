@@ -25,6 +25,9 @@ extern gint64 worker_patience_usec; /* at the daemon's end; a test has less */
  */
 bool worker_drain(void);
 
+/* A moment for work that may hang, and seldom does: at the daemon's end. */
+void worker_wait_for_hanging(void);
+
 /*
  * Waits as worker_drain() does, then a moment for work that may hang, and ends the threads' side.
  * What hangs even then is left to the end of the process. false: as worker_drain().

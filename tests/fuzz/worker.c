@@ -57,6 +57,10 @@ bool worker_drain(void)
 	return true;
 }
 
+void worker_wait_for_hanging(void)
+{
+}
+
 bool worker_stop(void)
 {
 	worker_drain();
