@@ -11,6 +11,7 @@
 #define TESTS_UNIT_SUITE_H
 
 #include <check.h>
+#include <stdio.h>
 
 static inline int suite_run(const char *name, SFun setup, SFun teardown, void (*add)(TCase *tests))
 {
@@ -27,6 +28,9 @@ static inline int suite_run(const char *name, SFun setup, SFun teardown, void (*
 	srunner_free(runner);
 	return failed > 0;
 }
+
+/* What a test calls, and then returns, where it cannot be run: check.sh counts it, and prints why. */
+#define suite_skip(reason) fprintf(stderr, "SKIP %s: %s\n", __func__, reason)
 
 /* setup and teardown run around each test, and may be NULL. */
 #define SUITE(name, setup, teardown)                                      \

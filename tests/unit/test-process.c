@@ -81,8 +81,7 @@ START_TEST(a_process_with_the_number_of_a_dead_one_is_not_that)
 
 	end(pid);
 	if (start(pid) != pid) {
-		fprintf(stderr, "skipped: no process can be given a number here (errno %d)\n",
-			errno);
+		suite_skip("no process can be given a number here");
 		return;
 	}
 	living = pidfd_of(pid);
@@ -168,7 +167,7 @@ START_TEST(processes_of_another_pid_namespace_are_not_told_apart_by_number)
 	ck_assert_int_eq(waitpid(maker, &status, 0), maker);
 	ck_assert(WIFEXITED(status));
 	if (WEXITSTATUS(status) == SKIP)
-		fprintf(stderr, "skipped: no PID namespace can be made\n");
+		suite_skip("no PID namespace can be made");
 	else
 		ck_assert_int_eq(WEXITSTATUS(status), 0);
 	end(one);

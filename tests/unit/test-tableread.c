@@ -274,7 +274,7 @@ START_TEST(a_table_of_huge_pages_may_lose_them_while_it_is_read)
 	huge_pages(before + 1);
 	huge = huge_table();
 	if (huge < 0) {
-		fputs("SKIP a table of huge pages: none to be had by " HUGE_PAGES "\n", stderr);
+		suite_skip("no huge page is to be had by " HUGE_PAGES);
 	} else {
 		ck_assert_int_eq(table_reader_begin(&reader, huge), 0);
 		ck_assert_int_eq(read_all(), 1);
