@@ -78,6 +78,14 @@ void eventfdcheck_end(void)
 
 int eventfdcheck(int fd)
 {
+	int r;
+
 	eventfdcheck_begin();
-	return check.usable < 0 ? check.usable : submit(fd) == -EOPNOTSUPP;
+	if (check.usable < 0)
+		return check.usable;
+	r = submit(fd);
+	if (r == -EOPNOTSUPP)
+		return 1;
+	/* Anything else says nothing of it: EAGAIN, that memory or the context's requests are short. */
+	return r == -EINVAL || r == -EBADF ? 0 : r;
 }
