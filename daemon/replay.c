@@ -44,17 +44,17 @@ static void replay_identity(struct replay *replay, const json_t *record)
 static char *replay_open(struct journal *journal, struct replay *replay, const json_t *record,
 			 struct fdlist *fds)
 {
-	int version = 0;
+	json_int_t version = 0;
 
 	if (replay->name)
 		return g_strdup("it begins twice");
 	replay_identity(replay, record);
-	if (json_unpack((json_t *)record, "{s:i}", "version", &version) == 0 &&
+	if (json_unpack((json_t *)record, "{s:I}", "version", &version) == 0 &&
 	    version > RECORD_VERSION)
-		return g_strdup_printf(
-			"it is of version %d, this daemon reads up to %d: start a newer "
-			"vfio-cprd",
-			version, RECORD_VERSION);
+		return g_strdup_printf("it is of version %" JSON_INTEGER_FORMAT
+				       ", this daemon reads up to %d: start a newer "
+				       "vfio-cprd",
+				       version, RECORD_VERSION);
 	if (!replay->name)
 		return g_strdup("its first record is broken");
 	take_sending_end(journal, fds);
@@ -65,6 +65,7 @@ static char *replay_state(struct replay *replay, const json_t *record, struct fd
 {
 	int state = 0, vaddr;
 	json_int_t since = 0, died = 0, pid = 0;
+	const gint64 now = g_get_monotonic_time();
 	const char *name, *warning, *unit = NULL;
 	json_t *spaces, *space;
 	size_t i;
@@ -76,8 +77,8 @@ static char *replay_state(struct replay *replay, const json_t *record, struct fd
 		return g_strdup("a record of its state is broken");
 	fd_close(&replay->holder.pidfd);
 	replay->state = state;
-	replay->since = since;
-	replay->died = died;
+	replay->since = CLAMP(since, 0, now);
+	replay->died = CLAMP(died, SESSION_DIED_UNSEEN, now);
 	g_free(replay->unit);
 	replay->unit = g_strdup(unit);
 	replay->holder.pid = pid;
@@ -91,6 +92,9 @@ static char *replay_state(struct replay *replay, const json_t *record, struct fd
 		if (json_unpack(space, "{s:s, s:i, s?s}", "name", &name, "vaddr", &vaddr, "warning",
 				&warning) < 0)
 			continue;
+		/* A later daemon may know more of them. */
+		if (vaddr < SPACE_OWNED || vaddr > SPACE_UNKNOWN)
+			vaddr = SPACE_UNKNOWN;
 		status = g_new(struct space_status, 1);
 		*status = (struct space_status){vaddr, g_strdup(warning)};
 		g_hash_table_replace(replay->spaces, g_strdup(name), status);

@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from client import Client, VarlinkError
-from fds import describe, eventfd, eventfds, track
+from fds import describe, eventfd, eventfds, make_table, track
 from holder import unit
 from journaltest import JournalTest, copy_of, planted
 from patience import eventually
@@ -94,6 +94,32 @@ class Known(JournalTest):
                 self.resume(vm, "vm", 1)
                 vm.kill()
                 self.assertTrue(eventually(lambda: self.sessions()["vm"]["state"] == "orphaned"))
+                self.release("vm")
+
+    def test_what_a_later_daemon_knows_of_an_address_space_is_unknown_here(self):
+        for vaddr in (3, -1, 2**31 - 1):
+            with self.subTest(vaddr=vaddr):
+                self.daemon.kill()
+                table = describe("table", "dma", 1)
+                spaces = [{"name": "dma", "vaddr": vaddr}]
+                planted(self.daemon, *copy_of(objects=[table], fds=[make_table()], spaces=spaces))
+                self.daemon.start()
+                self.daemon.wait_ready()
+                with Client(self.daemon.path) as client:
+                    (space,) = client.show("vm")["spaces"]
+                self.assertEqual(space["vaddr"], "unknown")
+                self.release("vm")
+
+    def test_times_that_cannot_be_are_not_reckoned_with(self):
+        for time_ in (2**63 - 1, -(2**63)):
+            with self.subTest(time=time_):
+                self.daemon.kill()
+                event = describe("eventfd", "e", 1)
+                planted(self.daemon, *copy_of(objects=[event], fds=[eventfd()], since=time_, died=time_))
+                self.daemon.start()
+                self.daemon.wait_ready()
+                self.assertGreaterEqual(self.sessions()["vm"]["ageUsec"], 0)
+                self.claim("vm", 1).call("Commit")
                 self.release("vm")
 
     def logged(self, pattern):
