@@ -13,6 +13,7 @@
 
 enum errand_kind {
 	ERRAND_MAY_HANG,
+	ERRAND_SETTLE,
 	ERRAND_SHORT,
 	ERRAND_KINDS,
 };

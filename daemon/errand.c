@@ -14,6 +14,12 @@
 #define THREADS_OF_OTHERS 192
 #define THREADS_FOR_FIRST 64
 
+/* Of the address spaces of orphans. Whoever would hang these needs a device, as few users have one. */
+#define SETTLE_PER_UID	 8
+#define SETTLE_OF_ROOT	 64
+#define SETTLE_OF_OTHERS 64
+#define SETTLE_FOR_FIRST 128
+
 /* Of work that ends by itself: it waits for nothing but a processor, so that more would be no use. */
 #define SHORT_PER_UID	2
 #define SHORT_OF_ROOT	4
@@ -30,6 +36,11 @@ static struct kind {
 			     .of_others = THREADS_OF_OTHERS,
 			     .for_first = THREADS_FOR_FIRST,
 			     .run = worker_run_or_hang},
+	[ERRAND_SETTLE] = {.per_uid = SETTLE_PER_UID,
+			   .of_root = SETTLE_OF_ROOT,
+			   .of_others = SETTLE_OF_OTHERS,
+			   .for_first = SETTLE_FOR_FIRST,
+			   .run = worker_run_or_hang},
 	[ERRAND_SHORT] = {.per_uid = SHORT_PER_UID,
 			  .of_root = SHORT_OF_ROOT,
 			  .of_others = SHORT_OF_OTHERS,
@@ -132,6 +143,12 @@ void errand_run(struct account *account, void (*work)(void *data), void (*done)(
 		void *data)
 {
 	run(account, ERRAND_MAY_HANG, work, done, data);
+}
+
+void errand_run_settling(struct account *account, void (*work)(void *data),
+			 void (*done)(void *data), void *data)
+{
+	run(account, ERRAND_SETTLE, work, done, data);
 }
 
 void errand_run_short(struct account *account, void (*work)(void *data), void (*done)(void *data),

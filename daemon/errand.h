@@ -15,6 +15,13 @@ void errand_run(struct account *account, void (*work)(void *data), void (*done)(
 		void *data);
 
 /*
+ * The same for the settling of an orphan, which a claim waits for: it waits for no thread that closes or
+ * looks at something, whosever that is.
+ */
+void errand_run_settling(struct account *account, void (*work)(void *data),
+			 void (*done)(void *data), void *data);
+
+/*
  * The same for work that ends by itself, as it asks for no file and no lock: it waits for none of those
  * that hang, whosever they are.
  */

@@ -65,7 +65,7 @@ void orphan_begin(struct session *session, pid_t pid)
 	 * file system of its own that never answers: vfio_iommu_type1_map_dma(), the pinning in it.
 	 */
 	if (work->plan->len > 0)
-		errand_run(session->account, orphan_in_thread, orphan_done, work);
+		errand_run_settling(session->account, orphan_in_thread, orphan_done, work);
 	else
 		worker_run(orphan_in_thread, orphan_done, work);
 }

@@ -157,8 +157,33 @@ START_TEST(what_ends_by_itself_waits_for_nothing_that_hangs)
 }
 END_TEST
 
+/* Uids are cheap, and each has one thread of its own at first: even then a claim does not wait. */
+START_TEST(an_orphan_is_settled_while_all_users_hang_all_that_they_can)
+{
+	struct account *account = account_get(5000);
+
+	short_done = 0;
+	for (uid_t uid = 1; uid <= 1000; uid++)
+		run(uid, 1);
+	wait_for_started(OTHERS_MAX + FIRST_MAX);
+	errand_run(account, do_nothing, count_done, NULL);
+	errand_run_settling(account, do_nothing, count_short, NULL);
+	while (short_done < 1)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_int_eq(done, 0);
+	account_put(account);
+	g_mutex_lock(&lock);
+	gate_is_open = true;
+	g_cond_broadcast(&changed);
+	g_mutex_unlock(&lock);
+	while (done < 1001)
+		event_base_loop(base, EVLOOP_ONCE);
+}
+END_TEST
+
 SUITE("errand", setup, teardown)
 {
+	tcase_add_test(tests, an_orphan_is_settled_while_all_users_hang_all_that_they_can);
 	tcase_add_test(tests, what_ends_by_itself_waits_for_nothing_that_hangs);
 	tcase_add_test(tests, a_user_who_hangs_all_of_its_threads_keeps_no_other_waiting);
 	tcase_add_test(tests, users_who_hang_all_threads_leave_one_for_each_user_and_all_of_roots);
