@@ -21,6 +21,8 @@
 #include "daemon/replay.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
+#include "daemon/unitlook.h"
+#include "daemon/unitnote.h"
 
 /* The end */
 
@@ -119,8 +121,8 @@ static void set_holder(struct session *session, struct peer *peer)
 
 	holder_clear(&session->holder);
 	oldorphan_forget(session);
+	unit_look_drop(g_steal_pointer(&session->unit_look));
 	g_clear_pointer(&session->unit, g_free);
-	session->unit_due = true;
 	holder->pid = peer->pid;
 	holder->pidfd = fd_take(&peer->pidfd);
 	watch_holder(session);
@@ -156,6 +158,7 @@ struct session *session_new(struct server *server, const char *name, uid_t uid, 
 	server_add_session(server, session);
 	keep_begin(session);
 	session_happened(session, HAPPENED_CREATED, NULL);
+	unitnote_begin(session);
 	return session;
 }
 
@@ -207,9 +210,8 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	}
 	if (session->died == 0 && !process_lives(session->holder.pidfd))
 		session->died = SESSION_DIED_UNSEEN;
-	session->unit_due =
-		!session->unit; /* it is in the journal, unless an older daemon wrote it */
-	session_note_unit(session);
+	if (!session->unit) /* it is in the journal, unless an older daemon wrote it */
+		unitnote_begin(session);
 	if (session_is_held(session))
 		watch_holder(session); /* dead meanwhile: its pidfd is readable at once */
 	else if (session->state != SESSION_ORPHANED)

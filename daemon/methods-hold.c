@@ -13,6 +13,7 @@
 #include "daemon/process.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
+#include "daemon/unitnote.h"
 
 static void answer_attach(struct peer *peer, const char *start)
 {
@@ -66,10 +67,8 @@ static void attach_to_held(struct peer *peer, struct session *session)
 	bool is_holder = kernel->same_process(session->holder.pidfd, peer->pidfd) == 1;
 
 	if (!is_holder || (session->peer && !peer_hung_up(session->peer))) {
-		g_autofree char *unit = NULL;
+		g_autofree char *unit = session_of_unit(session);
 
-		session_note_unit(session);
-		unit = session_of_unit(session);
 		peer_fail(
 			peer, "Busy", EBUSY,
 			"session %s is held by process %d%s: stop that first, or wait for its end",
@@ -85,6 +84,7 @@ static void claim(struct peer *peer, struct session *session)
 	if (method_keep_state(peer, session, finish_claim))
 		answer_attach(peer, "claimed");
 	session_happened(session, HAPPENED_CLAIMED, NULL);
+	unitnote_begin(session);
 }
 
 static char *refuse_session(uid_t uid)
@@ -122,7 +122,8 @@ static void finish_create(struct peer *peer)
 		return;
 	}
 	answer_attach(peer, "new");
-	keep_state_later(session); /* now with the unit */
+	if (session->unit)
+		keep_state_later(session);
 }
 
 static void create(struct peer *peer, const char *name, uid_t uid)
@@ -142,7 +143,6 @@ static void create(struct peer *peer, const char *name, uid_t uid)
 		session_wait(session, peer, finish_create);
 	else
 		finish_create(peer);
-	session_note_unit(session);
 }
 
 /* The session that the call under way, an Attach, means; NULL: there is none (any more). */
@@ -263,10 +263,7 @@ void method_commit(struct peer *peer)
 	if (!is_back)
 		return;
 	/* After the answer, as with a claim. */
-	session_note_unit(session);
 	session_happened(session, HAPPENED_ACTIVE, &(struct happening_detail){.died = died});
-	if (!session->busy)
-		keep_state_later(session); /* now with the unit */
 	keep_tidy(session);
 }
 

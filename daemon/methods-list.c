@@ -14,7 +14,6 @@
 
 #define SESSIONS_PER_ANSWER 256
 #define COST_OF_SESSION	    32 /* to tell it, besides what it holds: see daemon/survey.h */
-#define COST_OF_UNIT	    64 /* to find that of a holder, once */
 
 struct list {
 	uint64_t next; /* serial of the session to go on with */
@@ -55,7 +54,7 @@ static void list_on(struct peer *peer)
 			peer_go_on_in_turn(peer);
 			return;
 		}
-		cost += COST_OF_SESSION + (session->unit_due ? COST_OF_UNIT : 0);
+		cost += COST_OF_SESSION;
 		list->next = session->serial + 1;
 		method_add(list->sessions, session_to_json(session));
 		list->n++;

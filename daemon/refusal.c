@@ -10,7 +10,7 @@
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
-#include "daemon/unit.h"
+#include "daemon/unitlook.h"
 
 #define TEXT_MAX 1024 /* bytes of a sentence or a name in an error */
 
@@ -107,20 +107,39 @@ void peer_invalid(struct peer *peer, const char *parameter, const char *message)
 			  json_pack("{s:s, s:s}", "parameter", name, "message", sentence));
 }
 
+/* An attempt on what is another user's, to be told once it is known which unit has made it. */
+struct attempt {
+	char *who, *what;
+};
+
+static void tell_attempt(void *data, char *unit)
+{
+	struct attempt *attempt = data;
+
+	log_warning(NULL, "%s%s%s was refused %s: it is another user's", attempt->who,
+		    unit ? " of " : "", unit ? unit : "", attempt->what);
+	g_free(unit);
+	g_free(attempt->who);
+	g_free(attempt->what);
+	g_free(attempt);
+}
+
 static void warn_of_attempt(const struct peer *peer, uid_t owner)
 {
 	const char *name = json_string_value(json_object_get(peer->call.parameters, "name"));
 	int pidfd = peer->session ? peer->session->holder.pidfd : peer->pidfd;
-	g_autofree char *unit = NULL, *who = peer_describe(peer);
+	bool is_named = name && session_name_is_valid(name);
+	struct attempt *attempt;
 
 	if (!log_may(peer->uid))
 		return;
-	unit = unit_of(peer->pid, pidfd);
-	if (!name || !session_name_is_valid(name))
-		name = NULL;
-	log_warning(NULL, "%s%s%s was refused %s%s%s of uid %u: it is another user's", who,
-		    unit ? " of " : "", unit ? unit : "", method_of(peer),
-		    name ? " of session " : "", name ? name : "", owner);
+	attempt = g_new(struct attempt, 1);
+	attempt->who = peer_describe(peer);
+	attempt->what = g_strdup_printf("%s%s%s of uid %u", method_of(peer),
+					is_named ? " of session " : "", is_named ? name : "",
+					owner);
+	if (!unit_look_begin(peer->account, peer->pid, pidfd, tell_attempt, attempt))
+		tell_attempt(attempt, NULL);
 }
 
 void peer_forbid(struct peer *peer, uid_t owner)

@@ -84,7 +84,6 @@ json_t *session_to_json(struct session *session)
 	const size_t *held = session->objects.held;
 	json_t *holder = json_null(), *objects = json_array();
 
-	session_note_unit(session);
 	for (int kind = 0; kind < OBJECT_KINDS; kind++)
 		if (held[kind] > 0)
 			json_array_append_new(objects, json_pack("{s:s, s:I}", "kind",

@@ -16,7 +16,7 @@
 #include "daemon/opaque.h"
 #include "daemon/owed.h"
 #include "daemon/peer.h"
-#include "daemon/unit.h"
+#include "daemon/unitlook.h"
 
 enum session_state session_visible_state(const struct session *session)
 {
@@ -60,14 +60,6 @@ void holder_clear(struct holder *holder)
 		event_free(holder->death);
 	fd_close(&holder->pidfd);
 	*holder = (struct holder){.pidfd = -1};
-}
-
-void session_note_unit(struct session *session)
-{
-	if (!session->unit_due)
-		return;
-	session->unit_due = false;
-	session->unit = unit_of(session->holder.pid, session->holder.pidfd);
 }
 
 char *session_of_unit(const struct session *session)
@@ -190,6 +182,7 @@ void session_free(struct session *session)
 	summary_clear(&session->summary);
 	g_free(session->problem);
 	g_free(session->copy_of);
+	unit_look_drop(session->unit_look);
 	g_free(session->unit);
 	g_free(session->name);
 	g_free(session);

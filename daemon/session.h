@@ -27,6 +27,7 @@ struct peer;
 struct replay;
 struct server;
 struct session;
+struct unit_look;
 
 /* The process that holds the session, known by its pidfd: a number could be another's by now. */
 struct holder {
@@ -60,6 +61,7 @@ struct session {
 	gint64 died; /* on that clock, when the VM lost its VMM; 0: it has one; SESSION_DIED_UNSEEN */
 	struct holder holder;
 	char *unit; /* the systemd unit of the holder, or of the last one; NULL: none, or not known */
+	struct unit_look *unit_look; /* under way, by daemon/unitnote.h; NULL: none is */
 	struct peer *peer; /* the holder's connection; NULL: lost, or none */
 	struct object_set objects;
 	struct summary summary;	 /* of what it holds, by the last survey */
@@ -71,7 +73,6 @@ struct session {
 	size_t in_flight;	 /* descriptors in its journals, as counted for its user */
 	struct debt debt;
 	bool device_closing; /* one was taken out of it, and may not be closed yet */
-	bool unit_due;	     /* the unit has not been looked up */
 	bool busy;	     /* a worker is at it */
 	struct event *old;   /* to warn that it is an orphan for long */
 	char *problem;	     /* why it is unreadable, or what else the recovery found of it */
@@ -111,12 +112,6 @@ struct session *session_make(struct server *server, const char *name, uid_t uid,
 
 /* Frees it with all it holds. Only server_free() calls it for one that was not released. */
 void session_free(struct session *session);
-
-/*
- * Looks up the unit of its holder, if nobody has yet. It takes longer than a claim may, so it is for
- * those who ask, and for when no VM waits.
- */
-void session_note_unit(struct session *session);
 
 /* " of UNIT", its holder's or last one's, or nothing; to g_free(). */
 char *session_of_unit(const struct session *session);

@@ -33,6 +33,12 @@ class Known(JournalTest):
                 add(vms[name].pid)
                 self.assertEqual(vms[name].attach(name)["start"], "new")
                 vms[name].store([describe("eventfd", "e", 1)], [eventfd()])
+
+            def units():
+                return {name: s["unit"] for name, s in self.sessions().items()}
+
+            known = dict.fromkeys(vms, VM_UNIT)
+            self.assertTrue(eventually(lambda: units() == known))
             vms["orphan"].kill()
             self.assertTrue(eventually(lambda: self.sessions()["orphan"]["state"] == "orphaned"))
             for _ in range(2):
@@ -41,8 +47,7 @@ class Known(JournalTest):
                 vms["late"].kill()
                 self.daemon.start()
                 self.daemon.wait_ready()
-                units = {name: s["unit"] for name, s in self.sessions().items()}
-                self.assertEqual(units, dict.fromkeys(vms, VM_UNIT))
+                self.assertEqual(units(), known)
 
     def test_a_holder_whose_unit_an_older_daemon_did_not_keep_is_looked_up(self):
         with contextlib.ExitStack() as stack:
@@ -61,7 +66,7 @@ class Known(JournalTest):
             )
             self.daemon.start()
             self.daemon.wait_ready()
-            self.assertEqual(self.sessions()["vm"]["unit"], VM_UNIT)
+            self.assertTrue(eventually(lambda: self.sessions()["vm"]["unit"] == VM_UNIT))
             self.assertEqual(self.sessions()["vm"]["holder"]["pid"], vm.pid)
 
     def held_by(self, vm, objects, **state):

@@ -62,11 +62,11 @@ class Session(DaemonTest):
             other(second.pid)
             first.attach("vm")
             first.store([describe("eventfd", "e", 1)], [eventfd()])
-            self.assertEqual(units(), (ONE,) * 2)
+            self.assertTrue(eventually(lambda: units() == (ONE,) * 2))
             first.kill()
             self.assertEqual(units(), (None, ONE))
             self.assertEqual(second.attach("vm")["start"], "claimed")
-            self.assertEqual(units(), (OTHER,) * 2)
+            self.assertTrue(eventually(lambda: units() == (OTHER,) * 2))
             with self.refused("Busy", f"process {second.pid} of {OTHER}: "):
                 self.client().attach("vm")
             second.kill()

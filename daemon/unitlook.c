@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A process's unit, looked up in a thread: daemon/unitlook.h. */
+#include "daemon/unitlook.h"
+
+#include <fcntl.h>
+#include <glib.h>
+
+#include "common/fd.h"
+#include "daemon/errand.h"
+#include "daemon/unit.h"
+
+struct unit_look {
+	pid_t pid;
+	int pidfd;			      /* a copy */
+	char *unit;			      /* what was found */
+	void (*done)(void *data, char *unit); /* NULL: it was dropped */
+	void *data;
+};
+
+static void look_in_thread(void *data)
+{
+	struct unit_look *look = data;
+
+	look->unit = unit_of(look->pid, look->pidfd);
+}
+
+static void finish(void *data)
+{
+	struct unit_look *look = data;
+
+	if (look->done)
+		look->done(look->data, g_steal_pointer(&look->unit));
+	fd_close(&look->pidfd);
+	g_free(look->unit);
+	g_free(look);
+}
+
+struct unit_look *unit_look_begin(struct account *account, pid_t pid, int pidfd,
+				  void (*done)(void *data, char *unit), void *data)
+{
+	int copy = pid > 0 && pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 0) : -1;
+	struct unit_look *look;
+
+	if (copy < 0)
+		return NULL;
+	look = g_new(struct unit_look, 1);
+	*look = (struct unit_look){.pid = pid, .pidfd = copy, .done = done, .data = data};
+	errand_run(account, look_in_thread, finish, look);
+	return look;
+}
+
+void unit_look_drop(struct unit_look *look)
+{
+	if (look)
+		look->done = NULL;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A look-up of a process's systemd unit (daemon/unit.h), as an errand: the first look at a process in
+ * /proc takes the lock of its directory, which a user holds by a getdents() of /proc into a page of a
+ * FUSE file of its own while another of its processes makes a file there. It hangs, then, and costs
+ * the user in whose name it is done.
+ */
+#ifndef DAEMON_UNITLOOK_H
+#define DAEMON_UNITLOOK_H
+
+#include <sys/types.h>
+
+struct account;
+struct unit_look;
+
+/*
+ * Looks; both numbers stay the caller's. done(data, unit) will run in the loop, unless it is dropped
+ * before; unit is its own then, to g_free(), or NULL: the process is in none, or has ended. NULL:
+ * there is nothing to look at, or no descriptor to be had, and done() will not run.
+ */
+struct unit_look *unit_look_begin(struct account *account, pid_t pid, int pidfd,
+				  void (*done)(void *data, char *unit), void *data);
+
+/* Nobody waits for it any more. NULL is none. */
+void unit_look_drop(struct unit_look *look);
+
+#endif
