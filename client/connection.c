@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "common/error-name.h"
@@ -24,6 +25,13 @@
 
 /* An answer to Show names every object. What is larger than this is a fault of the daemon. */
 #define ANSWER_MAX_BYTES (64 * 1024 * 1024)
+
+/*
+ * The kernel tells one of those who wait for room that there is some. If that one has been killed or has
+ * waited long enough, nobody is told; so nobody waits for long without a look (unix_wait_for_peer(),
+ * net/unix/af_unix.c).
+ */
+#define LOOK_FOR_ROOM_MSEC 100
 
 struct connection {
 	int fd;
@@ -36,11 +44,51 @@ void call_error_clear(struct call_error *error)
 	*error = (struct call_error){0};
 }
 
-int connection_open(const char *path, struct connection **ret_connection)
+/* A deadline in microseconds of the monotonic clock; -1: none. */
+static gint64 deadline_after(int timeout_msec)
+{
+	return timeout_msec < 0 ? -1 : g_get_monotonic_time() + (gint64)timeout_msec * 1000;
+}
+
+/* Connects once, and sleeps for room in the backlog meanwhile; the first in the queue is served first. */
+static int connect_sleeping(int fd, const struct sockaddr_un *address, gint64 usec)
+{
+	struct timeval patience = {.tv_usec = CLAMP(usec, 1, LOOK_FOR_ROOM_MSEC * 1000)};
+	int r = 0;
+
+	if (fcntl(fd, F_SETFL, 0) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
+	    connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+		r = -errno;
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 && r == 0)
+		r = -errno;
+	return r;
+}
+
+/* A unix socket connects at once or, with a full backlog, not at all (EAGAIN). */
+static int connect_within(int fd, const struct sockaddr_un *address, int timeout_msec)
+{
+	gint64 deadline = deadline_after(timeout_msec), left;
+	int r;
+
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+		return 0;
+	r = -errno;
+	while (r == -EAGAIN || r == -EINTR) {
+		left = deadline - g_get_monotonic_time();
+		if (left <= 0)
+			return -EAGAIN;
+		r = connect_sleeping(fd, address, left);
+	}
+	return r;
+}
+
+int connection_open(const char *path, int timeout_msec, struct connection **ret_connection)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct connection *connection;
 	auto_fd fd = -1;
+	int r;
 
 	/* The kernel takes it for an abstract address, at which anybody may listen. */
 	if (!*path)
@@ -52,9 +100,9 @@ int connection_open(const char *path, struct connection **ret_connection)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	/* A unix socket connects at once or, with a full backlog, not at all (EAGAIN). */
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return -errno;
+	r = connect_within(fd, &address, timeout_msec);
+	if (r < 0)
+		return r;
 
 	connection = g_new0(struct connection, 1);
 	connection->fd = fd_take(&fd);
@@ -76,12 +124,6 @@ void connection_close(struct connection *connection)
 int connection_fd(const struct connection *connection)
 {
 	return connection->fd;
-}
-
-/* A deadline in microseconds of the monotonic clock; -1: none. */
-static gint64 deadline_after(int timeout_msec)
-{
-	return timeout_msec < 0 ? -1 : g_get_monotonic_time() + (gint64)timeout_msec * 1000;
 }
 
 /* Waits for events. 0: they came. -ETIMEDOUT. */

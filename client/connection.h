@@ -23,8 +23,12 @@ struct call_error {
 void call_error_clear(struct call_error *error);
 #define auto_call_error __attribute__((cleanup(call_error_clear))) struct call_error
 
-/* Connects to the unix socket at path. -errno of socket() or connect(), see refusal.h. */
-int connection_open(const char *path, struct connection **ret_connection);
+/*
+ * Connects to the unix socket at path. As many connections wait there for the daemon as its backlog
+ * has room for, so there may be none for a moment: it waits at most timeout_msec for that (-EAGAIN).
+ * -errno of socket() or connect(), see refusal.h.
+ */
+int connection_open(const char *path, int timeout_msec, struct connection **ret_connection);
 void connection_close(struct connection *connection);
 int connection_fd(const struct connection *connection);
 

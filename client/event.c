@@ -13,6 +13,8 @@
 #include "common/fd.h"
 
 #define RETRY_MSEC 200
+/* The VMM has other things to do than to wait for room in the backlog. */
+#define ROOM_MSEC 10
 /* How long a daemon that has accepted the connection may take to answer, before the next try. */
 #define PROBE_MSEC 2000
 
@@ -61,7 +63,7 @@ static void monitor_open(struct vfio_cpr *cpr)
 	struct epoll_event event = {.events = EPOLLIN};
 	int r;
 
-	r = connection_open(cpr->path, &events->monitor);
+	r = connection_open(cpr->path, ROOM_MSEC, &events->monitor);
 	if (r == 0)
 		r = connection_call_more(events->monitor, SESSION_METHOD("Monitor"),
 					 json_pack("{s:s}", "name", cpr->session));

@@ -13,6 +13,8 @@
 
 #define BACKOFF_MIN_MSEC 10
 #define BACKOFF_MAX_MSEC 200
+/* A daemon that is there may have a full backlog for a moment, and is waited for all the same. */
+#define ROOM_MIN_MSEC 1000
 /* A daemon that is there may wait for the kernel: the last close of a device takes seconds. */
 #define ANSWER_MIN_MSEC 30000
 
@@ -55,14 +57,14 @@ void link_check(struct vfio_cpr *cpr)
 		link_drop(cpr);
 }
 
-static int link_try(struct vfio_cpr *cpr, int timeout_msec, struct call_error *ret_error)
+static int link_try(struct vfio_cpr *cpr, int room_msec, struct call_error *ret_error)
 {
 	struct connection *connection = NULL;
 	int r;
 
-	r = connection_open(cpr->path, &connection);
+	r = connection_open(cpr->path, room_msec, &connection);
 	if (r == 0 && cpr->session) {
-		r = cpr->resume(cpr, connection, timeout_msec, ret_error);
+		r = cpr->resume(cpr, connection, link_answer_timeout(cpr), ret_error);
 		if (r < 0)
 			connection_close(connection);
 	}
@@ -108,10 +110,10 @@ int link_connect(struct vfio_cpr *cpr, uint32_t timeout_msec)
 		return 0;
 	for (;;) {
 		auto_call_error error = {0};
-		gint64 left;
+		gint64 left = (deadline - g_get_monotonic_time()) / 1000;
 		int r;
 
-		r = link_try(cpr, link_answer_timeout(cpr), &error);
+		r = link_try(cpr, (int)CLAMP(left, ROOM_MIN_MSEC, G_MAXINT), &error);
 		if (r == 0)
 			return 0;
 		if (!is_away(r, &error) && !is_lost(r, &error))

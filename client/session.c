@@ -100,12 +100,12 @@ int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr)
 		g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)memory_free);
 	event_init(cpr);
 
-	r = connection_open(cpr->path, &cpr->connection);
+	r = connection_open(cpr->path, DEFAULT_TIMEOUT_MSEC, &cpr->connection);
 	if ((r == -ENOENT || r == -ECONNREFUSED) && (flags & VFIO_CPR_OPEN_UNPROTECTED)) {
 		cpr->is_protected = false;
 		r = 0;
 	}
-	if ((r == -ENOENT || r == -ECONNREFUSED) && (flags & VFIO_CPR_OPEN_WAIT))
+	if ((r == -ENOENT || r == -ECONNREFUSED || r == -EAGAIN) && (flags & VFIO_CPR_OPEN_WAIT))
 		r = 0; /* the first call connects */
 	if (r < 0) {
 		g_autofree char *why = refusal_tell(cpr->path, r);

@@ -17,7 +17,7 @@ int ctl_connect(struct ctl *ctl, bool quiet)
 	if (ctl->connection)
 		return 0;
 
-	r = connection_open(ctl->socket, &ctl->connection);
+	r = connection_open(ctl->socket, CTL_ROOM_MSEC, &ctl->connection);
 	if (r >= 0 || quiet)
 		return r;
 

@@ -78,7 +78,8 @@ struct vfio_cpr_memory; /* memory that a new process can map again: a memfd, tmp
  * -ENOMEM and -EINVAL of flags: close it in both cases.
  *
  * -EINVAL: unknown flags, or both; an empty path. -ENOENT, -ECONNREFUSED: no daemon. -EACCES: no access to the
- * socket.
+ * socket. -EAGAIN: for 10 seconds it let nobody in; not with VFIO_CPR_OPEN_WAIT. It sleeps meanwhile,
+ * as does any call that connects anew, within vfio_cpr_set_timeout(), but at least for a second.
  */
 int vfio_cpr_open(const char *path, uint32_t flags, struct vfio_cpr **ret_cpr);
 

@@ -201,7 +201,7 @@ void wait_orphaned(const char *socket, const char *name)
 {
 	struct connection *connection;
 
-	check(connection_open(socket, &connection), "connect");
+	check(connection_open(socket, 10000, &connection), "connect");
 	while (!is_orphaned(connection, name))
 		g_usleep(500);
 	connection_close(connection);

@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 	check_errno(pipe(gate), "pipe");
 	pid = start_driver(-1);
 	wait_ready(pid);
-	check(connection_open(path, &monitor), "connect");
+	check(connection_open(path, 10000, &monitor), "connect");
 	check(connection_call_more(monitor, SESSION_METHOD("Monitor"), NULL), "monitor");
 	wait_event(monitor, "present");
 	for (int round = 0; round < rounds; round++) {

@@ -91,7 +91,7 @@ static void warm_up(void)
 		g_free(heap[i]);
 	for (size_t i = 0; i < sizeof(stack); i += 4096)
 		stack[i] = 1;
-	check(connection_open(path, &connection), "connect");
+	check(connection_open(path, 10000, &connection), "connect");
 	check(connection_call(connection, SESSION_METHOD("Status"), NULL, NULL, 0, -1, NULL, NULL,
 			      &error),
 	      "Status");

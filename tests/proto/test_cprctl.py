@@ -8,11 +8,13 @@ import sys
 import tempfile
 import unittest
 
+from client import Client
 from ctl import CTL, FAILURE, NO_DAEMON, NO_SESSION, OK, USAGE, Done, ctl
 from daemon import BUILD, DAEMON
 from daemontest import DaemonTest
 from fds import describe, eventfd
 from holder import NOBODY
+from patience import eventually, is_asleep
 
 EDU = os.path.join(BUILD, "edu")
 DEFAULT = "/run/vfio-cprd/io.vfiocpr"
@@ -145,6 +147,25 @@ class Unreachable(unittest.TestCase):
             self.assertTrue("PATH is empty" in run.err or "1 to 107 bytes" in run.err, run)
         with self.assertRaises(BlockingIOError):
             abstract.accept()
+
+
+
+class Crowded(DaemonTest):
+    def test_who_finds_no_room_in_the_backlog_waits_for_it(self):
+        with self.daemon.stopped():
+            crowd = Client.crowd(self.daemon)
+            words = [CTL, "--socket", self.daemon.path, "list"], [
+                EDU, "--session", "s", "--socket", self.daemon.path, "0000:00:00.0"
+            ]
+            waiting = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in words]
+            for process in waiting:
+                self.addCleanup(process.stderr.close)
+                self.assertTrue(eventually(lambda: is_asleep(process.pid)))
+        ctl_says, edu_says = (process.communicate()[1] for process in waiting)
+        self.assertEqual((waiting[0].returncode, ctl_says.count("cannot")), (OK, 0), ctl_says)
+        self.assertNotIn("connect", edu_says)
+        for client in crowd:
+            client.close()
 
 
 class Options(unittest.TestCase):

@@ -38,9 +38,10 @@ void call_error_clear(struct call_error *error)
 	*error = (struct call_error){0};
 }
 
-int connection_open(const char *path, struct connection **ret_connection)
+int connection_open(const char *path, int timeout_msec, struct connection **ret_connection)
 {
 	(void)path;
+	(void)timeout_msec;
 	connections++;
 	*ret_connection = g_new0(struct connection, 1);
 	return 0;
