@@ -12,7 +12,8 @@
 #include "daemon/server.h"
 #include "daemon/unwanted.h"
 
-#define ACCEPTED_AT_ONCE 64 /* connections; those that are given up take 5 us each */
+/* Connections, before a look at who is here already and has sent a request. */
+#define ACCEPTED_AT_ONCE 2
 
 static const struct timeval accept_pause = {.tv_usec = 100 * 1000};
 static const struct timeval shortage_over = {.tv_sec = 2};
@@ -133,8 +134,8 @@ static bool accept_next(struct server *server, int listener)
 }
 
 /*
- * The backlog is one for all users. So it is emptied faster than one user fills it, and who is whose
- * is seen here: turns (daemon/turn.h) are by user.
+ * The backlog is one for all users, and who is whose is seen here: turns (daemon/turn.h) are by user.
+ * It is short (daemon/listen.c), and those who wait for room in it have it in the order they came.
  */
 static void on_connection(evutil_socket_t listener, short events, void *data)
 {

@@ -15,7 +15,12 @@
 #include "common/fd.h"
 #include "daemon/log.h"
 
-#define BACKLOG 1024
+/*
+ * The backlog is one queue for all users, and each connection in it that was given up takes the loop
+ * some 15 us. So it is as short as can be, and clients wait in connect(), where a user has no more
+ * places than threads. The same as Backlog= of systemd/vfio-cprd.socket.
+ */
+#define BACKLOG 1
 
 /*
  * Whether a socket that exists has nobody behind it: left by a daemon that died. One whose backlog

@@ -242,6 +242,22 @@ class Connections(AttackTest):
             storm.begin(loads.connect_storm)
         self.others_are_served(10, 2)
 
+    def test_of_connections_that_are_given_up_few_stand_before_others(self):
+        """However many a user would leave there, and however long the daemon does not come to them."""
+        with self.daemon.stopped():
+            left = [self.attacker(ATTACKER + i).run(give_up_many) for i in range(3)]
+            self.assertLessEqual(sum(left), 2)
+        self.others_are_served()
+
+
+def give_up_many(attacker, _fds):
+    """As many as there is room for, each with a byte unread: how many."""
+    clients = Client.crowd(attacker.path)
+    for client in clients:
+        client.send_raw(b"x")
+        client.close()
+    return len(clients)
+
 
 def connect_and_stay(attacker, _fds, n):
     for _ in range(n):
@@ -290,7 +306,7 @@ class Shortage(AttackTest):
         for odd in (0, 1):  # what fails, accept() or what asks for the peer's pidfd, depends on it
             limit_daemon(self.daemon, f"--nofile={self.daemon.fds() + 20 + odd}:")
             evil = self.attacker()
-            evil.run(connect_and_stay, 100)
+            evil.begin(connect_and_stay, 100)
             eventually(lambda: False, 1)
             evil.kill()
             self.others_are_served(3, 1)

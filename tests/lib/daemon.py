@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 
@@ -34,16 +35,20 @@ class DaemonFailure(AssertionError):
 
 class Daemon:
     """A vfio-cprd of its own, on a socket in a new directory. stderr: a descriptor of the caller's;
-    closed: those that it lacks."""
+    closed: those that it lacks; backlog: on a socket that it is given, with so many places."""
 
     def __init__(
-        self, *options, nofile=None, env=None, command=None, uid=None, stderr=None, closed=()
+        self, *options, nofile=None, env=None, command=None, uid=None, stderr=None, closed=(), backlog=None
     ):
         self.directory = tempfile.mkdtemp(prefix="vfio-cprd-")
         os.chmod(self.directory, 0o755)
         self.path = os.path.join(self.directory, "socket")
         self.log_path = os.path.join(self.directory, "log")
         command = command or [DAEMON, "--socket", self.path, *options]
+        listener = None
+        if backlog:
+            listener, command = self.listen(backlog), ["sh", "-c", 'LISTEN_PID=$$ exec "$0"', DAEMON]
+            env = {"LISTEN_FDS": "1", **(env or {})}
         if uid is not None:  # without any capability, as it should be run
             os.chown(self.directory, uid, uid)
             who = [f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--bounding-set=-all"]
@@ -56,14 +61,26 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log if stderr is None else stderr,
-                preexec_fn=lambda: [os.close(fd) for fd in closed],
+                preexec_fn=lambda: [
+                    listener and os.dup2(listener.fileno(), 3), *(os.close(fd) for fd in closed)
+                ],
+                pass_fds=[3] if listener else [],
                 env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1", **(env or {})},
             )
+        if listener:
+            listener.close()
         self.pid = self.process.pid
         if not eventually(self.answers, 60):
             self.process.kill()
             self.process.wait()
             raise DaemonFailure("the daemon does not start:\n" + self.log())
+
+    def listen(self, backlog):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        os.chmod(self.path, 0o666)
+        listener.listen(backlog)
+        return listener
 
     def answers(self):
         if self.process.poll() is not None:

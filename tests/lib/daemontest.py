@@ -19,6 +19,7 @@ class DaemonTest(unittest.TestCase):
     nofile = None
     uid = None  # of the daemon
     env = None
+    backlog = None  # None: the daemon's own
 
     def setUp(self):
         self.addCleanup(close_all)
@@ -29,7 +30,9 @@ class DaemonTest(unittest.TestCase):
         self.idle_fds = self.daemon.fds()
 
     def make_daemon(self):
-        return Daemon(*self.options, nofile=self.nofile, uid=self.uid, env=self.env)
+        return Daemon(
+            *self.options, nofile=self.nofile, uid=self.uid, env=self.env, backlog=self.backlog
+        )
 
     def end_daemon(self):
         """Ends it, if the test has not: the last thing that every test asserts."""

@@ -136,6 +136,18 @@ class Options(unittest.TestCase):
             self.assertIn("in use", done.stderr)
             self.assertEqual(os.listdir(self.directory), ["socket"])
 
+    def test_its_own_backlog_is_as_short_as_the_units(self):
+        # One connection more waits than listen() is told (unix_recvq_full(), net/unix/af_unix.c).
+        with open(os.path.join(ROOT, "systemd/vfio-cprd.socket")) as unit:
+            backlog = int(re.search(r"^Backlog=(\d+)$", unit.read(), re.M).group(1))
+        daemon = Daemon()
+        self.addCleanup(daemon.stop)
+        with daemon.stopped():
+            crowd = Client.crowd(daemon)
+        for client in crowd:
+            client.close()
+        self.assertEqual(len(crowd), backlog + 1)
+
     def test_of_daemons_that_start_on_one_path_at_once_one_has_it(self):
         for _ in range(5):
             with socket.socket(socket.AF_UNIX) as dead:

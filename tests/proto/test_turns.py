@@ -101,8 +101,8 @@ class Turns(DaemonTest):
         vm.attach("vm")
         vm.store([describe("eventfd", "e", 1)], [fd])
         base = self.daemon.fds() - self.idle_fds
+        clients = [self.client() for _ in range(20)]
         with self.daemon.stopped():
-            clients = [self.client() for _ in range(20)]
             for client in clients:
                 client.send_raw(LIST * 20)
                 client.close()

@@ -334,7 +334,7 @@ class Quotas(DaemonTest):
 class HangingCloses(DaemonTest):
     """Peers send what takes a minute to close, and the last to close it is the daemon."""
 
-    options = ("--mode", "0666")
+    backlog = 4096  # for what is sent while the daemon is stopped
     call = encode("io.vfiocpr.Session.Store", {"objects": [describe("eventfd", "e", 1)]})
 
     def setUp(self):
