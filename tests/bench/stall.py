@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How long others wait while one user does its worst: root's Status over a new connection, and a
-claim of another user's, up to its last descriptor, beside the same with nobody else there. The
-daemon runs as the service does, as a user without capabilities. The clients are in Python, which adds
-the same to both. Prints lines "= ROW N WHO VALUE", as host.py does."""
+"""How long others wait while one user does its worst: root's Status over a new connection and over one
+that it has, and a claim of another user's, up to its last descriptor, beside the same with nobody else
+there. The daemon runs as the service does, as a user without capabilities. The clients are in Python, which adds
+the same to both. Prints lines "= ROW N WHO VALUE", as host.py does. Words are names of scenes: those
+alone."""
 
 import contextlib
 import os
@@ -50,16 +51,20 @@ class Scene:
         self.user(uid).begin(function, *arguments)
 
     def measure(self):
-        """([Status], [claims]), in microseconds."""
-        status, claims = [], []
-        for i in range(N_STATUS):
-            start = time.monotonic()
-            with Client(self.daemon) as client:
-                client.call("Status")
-            status.append((time.monotonic() - start) * 1e6)
-            if i % (N_STATUS // N_CLAIMS) == 0:
-                claims.append(self.claim())
-        return status, claims
+        """[Status], [Status over a connection that is there], [claims], in microseconds."""
+        status, held, claims = [], [], []
+        with Client(self.daemon) as old:
+            for i in range(N_STATUS):
+                start = time.monotonic()
+                with Client(self.daemon) as client:
+                    client.call("Status")
+                between = time.monotonic()
+                old.call("Status")
+                held.append((time.monotonic() - between) * 1e6)
+                status.append((between - start) * 1e6)
+                if i % (N_STATUS // N_CLAIMS) == 0:
+                    claims.append(self.claim())
+        return status, held, claims
 
     def claim(self):
         successor = self.user(BYSTANDER)
@@ -127,8 +132,8 @@ def hanging_closes(scene, lingering):
 
 
 def report(name, quiet, loud):
-    for what, index in (("status", 0), ("claim", 1)):
-        for who, samples in (("floor", quiet[index]), ("ours", loud[index])):
+    for what, *both in zip(("status", "held", "claim"), quiet, loud):
+        for who, samples in zip(("floor", "ours"), both):
             for value in samples:
                 print(f"= stall-{what}-{name} 1 {who} {value:.3f}", flush=True)
 
@@ -146,28 +151,61 @@ def scene(name, **options):
         one.end()
 
 
-def main():
-    if os.getuid() != 0:
-        print("no stalls are measured: only root can be several users")
-        return
-    for name, function, *arguments in (
-        ("lists", pipelined_lists), ("tables", list_storm), ("shows", unread_shows),
-        ("names", colliding_names), ("fetches", loads.fetch_and_not_read, 20, 200),
-    ):
-        with scene(name) as one:
-            one.attack(function, *arguments)
-    with scene("removes", store=True) as one:
-        one.attack(removes)
-    with scene("sessions", store=True) as one:
-        for i in range(4):
-            one.attack(loads.attach_release_storm, f"storm{i}-")
+def full_log():
     ends = os.pipe()
     with scene("log", log=ends[1]) as one:
         one.attack(loads.bad_message_storm)
+
+
+def closes():
     lingering = Lingering()
     with scene("closes") as one:
         hanging_closes(one, lingering)
     lingering.let_go()
 
 
-main()
+def alone(name, function, *arguments, **options):
+    """A scene of one process of one user's."""
+
+    def run():
+        with scene(name, **options) as one:
+            one.attack(function, *arguments)
+
+    return run
+
+
+def connections():
+    with scene("connections") as one:
+        for i in range(3):
+            one.attack(loads.connect_storm, uid=ATTACKER + i)
+
+
+def sessions():
+    with scene("sessions", store=True) as one:
+        for i in range(4):
+            one.attack(loads.attach_release_storm, f"storm{i}-")
+
+
+SCENES = {
+    "lists": alone("lists", pipelined_lists),
+    "tables": alone("tables", list_storm),
+    "shows": alone("shows", unread_shows),
+    "names": alone("names", colliding_names),
+    "fetches": alone("fetches", loads.fetch_and_not_read, 20, 200),
+    "removes": alone("removes", removes, store=True),
+    "sessions": sessions,
+    "log": full_log,
+    "closes": closes,
+    "connections": connections,
+}
+
+
+def main(names):
+    if os.getuid() != 0:
+        print("no stalls are measured: only root can be several users")
+        return
+    for name in names or SCENES:
+        SCENES[name]()
+
+
+main(sys.argv[1:])
