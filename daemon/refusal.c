@@ -4,11 +4,14 @@
  * of a program, for its author to see at debug level. An attempt on what belongs to another user is
  * seldom a mistake, so that the operator is warned of it.
  */
+#include <fcntl.h>
 #include <string.h>
 
 #include "common/error-name.h"
+#include "common/fd.h"
 #include "daemon/log.h"
 #include "daemon/peer.h"
+#include "daemon/process.h"
 #include "daemon/session.h"
 #include "daemon/unitlook.h"
 
@@ -110,14 +113,18 @@ void peer_invalid(struct peer *peer, const char *parameter, const char *message)
 /* An attempt on what is another user's, to be told once it is known which unit has made it. */
 struct attempt {
 	char *who, *what;
+	int pidfd; /* of who it was, a copy */
 };
 
 static void tell_attempt(void *data, char *unit)
 {
 	struct attempt *attempt = data;
 
+	bool is_known = unit && process_lives(attempt->pidfd);
+
 	log_warning(NULL, "%s%s%s was refused %s: it is another user's", attempt->who,
-		    unit ? " of " : "", unit ? unit : "", attempt->what);
+		    is_known ? " of " : "", is_known ? unit : "", attempt->what);
+	fd_close(&attempt->pidfd);
 	g_free(unit);
 	g_free(attempt->who);
 	g_free(attempt->what);
@@ -135,11 +142,11 @@ static void warn_of_attempt(const struct peer *peer, uid_t owner)
 		return;
 	attempt = g_new(struct attempt, 1);
 	attempt->who = peer_describe(peer);
+	attempt->pidfd = pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 0) : -1;
 	attempt->what = g_strdup_printf("%s%s%s of uid %u", method_of(peer),
 					is_named ? " of session " : "", is_named ? name : "",
 					owner);
-	if (!unit_look_begin(peer->account, peer->pid, pidfd, tell_attempt, attempt))
-		tell_attempt(attempt, NULL);
+	unit_look_begin(peer->account, peer->pid, tell_attempt, attempt);
 }
 
 void peer_forbid(struct peer *peer, uid_t owner)

@@ -6,17 +6,14 @@
 #include <stdlib.h>
 #include <systemd/sd-login.h>
 
-#include "daemon/process.h"
-
-char *unit_of(pid_t pid, int pidfd)
+char *unit_of(pid_t pid)
 {
 	char *unit = NULL, *copy;
 
 	/* malloc'ed by libsystemd; -ENODATA where the process is in no unit. */
-	if (pid <= 0 || pidfd < 0 || sd_pid_get_unit(pid, &unit) < 0)
+	if (sd_pid_get_unit(pid, &unit) < 0)
 		return NULL;
-	/* If the process lives still, the number was its own when the unit was looked up. */
-	copy = process_lives(pidfd) ? g_utf8_make_valid(unit, -1) : NULL;
+	copy = g_utf8_make_valid(unit, -1);
 	free(unit);
 	return copy;
 }

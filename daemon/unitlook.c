@@ -2,16 +2,13 @@
 /* A process's unit, looked up in a thread: daemon/unitlook.h. */
 #include "daemon/unitlook.h"
 
-#include <fcntl.h>
 #include <glib.h>
 
-#include "common/fd.h"
 #include "daemon/errand.h"
 #include "daemon/unit.h"
 
 struct unit_look {
 	pid_t pid;
-	int pidfd;			      /* a copy */
 	char *unit;			      /* what was found */
 	void (*done)(void *data, char *unit); /* NULL: it was dropped */
 	void *data;
@@ -21,7 +18,7 @@ static void look_in_thread(void *data)
 {
 	struct unit_look *look = data;
 
-	look->unit = unit_of(look->pid, look->pidfd);
+	look->unit = unit_of(look->pid);
 }
 
 static void finish(void *data)
@@ -30,21 +27,16 @@ static void finish(void *data)
 
 	if (look->done)
 		look->done(look->data, g_steal_pointer(&look->unit));
-	fd_close(&look->pidfd);
 	g_free(look->unit);
 	g_free(look);
 }
 
-struct unit_look *unit_look_begin(struct account *account, pid_t pid, int pidfd,
+struct unit_look *unit_look_begin(struct account *account, pid_t pid,
 				  void (*done)(void *data, char *unit), void *data)
 {
-	int copy = pid > 0 && pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 0) : -1;
-	struct unit_look *look;
+	struct unit_look *look = g_new(struct unit_look, 1);
 
-	if (copy < 0)
-		return NULL;
-	look = g_new(struct unit_look, 1);
-	*look = (struct unit_look){.pid = pid, .pidfd = copy, .done = done, .data = data};
+	*look = (struct unit_look){.pid = pid, .done = done, .data = data};
 	errand_run(account, look_in_thread, finish, look);
 	return look;
 }

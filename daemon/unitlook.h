@@ -14,11 +14,10 @@ struct account;
 struct unit_look;
 
 /*
- * Looks; both numbers stay the caller's. done(data, unit) will run in the loop, unless it is dropped
- * before; unit is its own then, to g_free(), or NULL: the process is in none, or has ended. NULL:
- * there is nothing to look at, or no descriptor to be had, and done() will not run.
+ * Looks. done(data, unit) will run in the loop, unless it is dropped before. unit is its own then, to
+ * g_free(), and that of the process if that lives still; NULL: it is in none, or has ended.
  */
-struct unit_look *unit_look_begin(struct account *account, pid_t pid, int pidfd,
+struct unit_look *unit_look_begin(struct account *account, pid_t pid,
 				  void (*done)(void *data, char *unit), void *data);
 
 /* Nobody waits for it any more. NULL is none. */

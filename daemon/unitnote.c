@@ -2,7 +2,10 @@
 /* The unit of a session's holder: daemon/unitnote.h. */
 #include "daemon/unitnote.h"
 
+#include <glib.h>
+
 #include "daemon/keep.h"
+#include "daemon/process.h"
 #include "daemon/session.h"
 #include "daemon/unitlook.h"
 
@@ -11,18 +14,21 @@ static void note(void *data, char *unit)
 	struct session *session = data;
 
 	session->unit_look = NULL;
-	if (!unit)
+	/* If the process lives still, the number was its own when the unit was looked up. */
+	if (!unit || !process_lives(session->holder.pidfd)) {
+		g_free(unit);
 		return;
+	}
 	g_free(session->unit);
 	session->unit = unit;
 	/* Elsewhere its state is about to change, and is kept with the unit then. */
-	if (!session->busy &&
-	    (session->state == SESSION_ACTIVE || session->state == SESSION_ORPHANED))
+	if (!session->busy && session->state == SESSION_ACTIVE)
 		keep_state_later(session);
 }
 
 void unitnote_begin(struct session *session)
 {
-	session->unit_look = unit_look_begin(session->account, session->holder.pid,
-					     session->holder.pidfd, note, session);
+	if (session->holder.pid > 0)
+		session->unit_look =
+			unit_look_begin(session->account, session->holder.pid, note, session);
 }

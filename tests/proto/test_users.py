@@ -172,9 +172,9 @@ class Users(DaemonTest):
             ):
                 with self.refused("PermissionDenied"):
                     self.other.call(method, {**parameters, "uid": 0})
-                self.assertRegex(
-                    self.daemon.log(), rf"vfio-cprd: warning: {who} was refused {text}: "
-                )
+                line = rf"vfio-cprd: warning: {who} was refused {text}: "
+                told = eventually(lambda line=line: re.search(line, self.daemon.log()))
+                self.assertTrue(told, self.daemon.log())
         self.assertNotIn("no\nname", self.daemon.log())
 
     def test_what_proves_nothing_is_no_warning(self):

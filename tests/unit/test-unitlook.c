@@ -5,7 +5,6 @@
 #include <event2/event.h>
 #include <glib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <systemd/sd-login.h>
 #include <unistd.h>
 
@@ -46,11 +45,8 @@ static void tell(void *data, char *unit)
 static struct unit_look *look(uid_t uid)
 {
 	struct account *account = account_get(uid);
-	int pidfd = syscall(SYS_pidfd_open, getpid(), 0);
-	struct unit_look *begun = unit_look_begin(account, getpid(), pidfd, tell, NULL);
+	struct unit_look *begun = unit_look_begin(account, getpid(), tell, NULL);
 
-	ck_assert_ptr_nonnull(begun);
-	close(pidfd); /* it was the caller's */
 	account_put(account);
 	return begun;
 }
@@ -130,21 +126,9 @@ START_TEST(one_that_is_dropped_tells_nobody)
 }
 END_TEST
 
-START_TEST(where_there_is_no_process_there_is_no_look)
-{
-	struct account *account = account_get(OTHER);
-
-	ck_assert_ptr_null(unit_look_begin(account, 0, 0, tell, NULL));
-	ck_assert_ptr_null(unit_look_begin(account, getpid(), -1, tell, NULL));
-	account_put(account);
-	unit_look_drop(NULL);
-}
-END_TEST
-
 SUITE("unitlook", setup, teardown)
 {
 	tcase_add_test(tests, a_unit_is_told_in_the_loop);
 	tcase_add_test(tests, one_that_hangs_holds_up_neither_the_loop_nor_others);
 	tcase_add_test(tests, one_that_is_dropped_tells_nobody);
-	tcase_add_test(tests, where_there_is_no_process_there_is_no_look);
 }
