@@ -63,7 +63,7 @@ class Growth(JournalTest):
             vm.store(objects, [*fds[:50], state])
             vm.store([describe("eventfd", "e", 1, first=10, count=20)], fds[10:30])
             vm.store([])
-        #        self.assertEqual(self.queued(name), before)
+            self.assertEqual(self.queued(name), before)
         # Of what is held in part only the rest is.
         vm.store([describe("eventfd", "e", 1, first=25, count=75)], fds[25:])
         self.assertEqual(self.queued(name), [*before, ("objects", 50)])
