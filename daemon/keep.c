@@ -349,15 +349,18 @@ static int recorded(struct session *session, int r)
 	return r;
 }
 
-int keep_objects(struct session *session, const struct object_set *objects)
+int keep_objects_part(struct session *session, const struct object_set *objects,
+		      struct object_cursor *cursor)
 {
+	bool begins = cursor->object == 0 && cursor->number == 0;
+
 	if (!fdstore_exists())
 		return 0;
 	if (!session->journal)
 		return -EPIPE;
-	if (!account_may_fly(session->account, object_set_total(objects), FLIGHT_RECORD))
+	if (begins && !account_may_fly(session->account, object_set_total(objects), FLIGHT_RECORD))
 		return -ETOOMANYREFS;
-	return recorded(session, record_objects(session->journal, objects));
+	return recorded(session, record_objects_part(session->journal, objects, cursor));
 }
 
 int keep_state(struct session *session)

@@ -32,11 +32,13 @@ void keep_begin(struct session *session);
 void keep_recovered(struct session *session);
 
 /*
- * One change. 0: it is kept, and may be made and acknowledged. Else the journal is full or lost, or
+ * One change; of objects, the next part of it: 1: there is more. 0: it is kept, and may be made and
+ * acknowledged. Else the journal is full or lost, or
  * too many descriptors are in flight: keep_anew(), after which there may be room; what cannot be kept
  * then must be refused. A state that is not kept is owed: keep_state_again().
  */
-int keep_objects(struct session *session, const struct object_set *objects);
+int keep_objects_part(struct session *session, const struct object_set *objects,
+		      struct object_cursor *cursor);
 int keep_state(struct session *session);
 
 /*

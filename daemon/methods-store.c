@@ -12,7 +12,6 @@
 #include "daemon/server.h"
 #include "daemon/session.h"
 
-#define TABLES_MAX	64 /* of a session: onlookers make the daemon read them */
 #define OBJECTS_OF_TURN 32 /* that are read from a message, some 0.2 ms: others come between */
 
 /* How far a message is read. */
@@ -101,122 +100,11 @@ static bool is_allowed(struct peer *peer, const struct session *session)
 	return !refusal;
 }
 
-/* A device goes from one session to another only over its reset. */
-static void refuse_device(struct peer *peer, const struct object *object,
-			  const struct session *other)
-{
-	if (peer_may_see(peer, other->uid))
-		peer_fail(peer, "Refused", EBUSY,
-			  "device %s is held by session %s of uid %u: release that first, so that "
-			  "the device is reset between",
-			  object->name, other->name, other->uid);
-	else
-		peer_fail(
-			peer, "Refused", EBUSY,
-			"device %s is held by another user's session: root can tell whose "
-			"(vfio-cprctl list) and release that, so that the device is reset between",
-			object->name);
-}
-
-/*
- * Whether what is staged can go into the session; what is there already is left out of it. false: an
- * error has been answered.
- */
-static bool staged_fits(struct peer *peer, struct session *session)
-{
-	for (guint i = 0; i < peer->staged.objects->len; i++) {
-		struct object *object = g_ptr_array_index(peer->staged.objects, i);
-		g_autofree char *conflict = object_set_conflict(&session->objects, object);
-		struct session *other;
-
-		if (conflict) {
-			peer_fail(peer, "AlreadyExists", EEXIST, "%s", conflict);
-			return false;
-		}
-		if (object->kind != OBJECT_DEVICE)
-			continue;
-		other = devices_holder(peer->server, object->name);
-		if (other && other != session) {
-			refuse_device(peer, object, other);
-			return false;
-		}
-	}
-	object_set_subtract(&peer->staged, &session->objects);
-	if (session->objects.held[OBJECT_TABLE] + peer->staged.held[OBJECT_TABLE] > TABLES_MAX) {
-		peer_fail(peer, "QuotaExceeded", EDQUOT, "a session has at most %d mapping tables",
-			  TABLES_MAX);
-		return false;
-	}
-	return true;
-}
-
 static void drop_staged(struct peer *peer)
 {
 	object_set_clear(&peer->staged);
 	if (peer->socket >= 0) /* else it has none any more */
 		object_set_init(&peer->staged, peer->account);
-}
-
-/* Moves all that is staged into the session, which cannot fail. */
-static void take_staged(struct peer *peer, struct session *session)
-{
-	devices_take(peer->server, session, &peer->staged);
-	object_set_move(&session->objects, &peer->staged);
-}
-
-/* It is in the journal: now into the session. */
-static void finish_store(struct peer *peer, struct session *session)
-{
-	take_staged(peer, session);
-	session_happened(session, HAPPENED_CHANGED, NULL);
-	peer_reply(peer, json_object(), NULL, 0);
-	keep_tidy(session);
-}
-
-/* What is held already is in the journal already. */
-static int keep_staged(struct peer *peer, struct session *session)
-{
-	return peer->staged.objects->len > 0 ? keep_objects(session, &peer->staged) : 0;
-}
-
-/* Nothing has changed. */
-static void refuse_unkept(struct peer *peer, const struct session *session, int error)
-{
-	g_autofree char *cause = keep_explain(error);
-
-	drop_staged(peer);
-	peer_fail(peer, "QuotaExceeded", error == -EAGAIN ? ENOSPC : -error,
-		  "session %s takes no more for now: %s", session->name, cause);
-}
-
-/* The journal was written anew: if it has no room now, it never will. */
-static void store_again(struct peer *peer)
-{
-	struct session *session = method_held_session(peer, store_again);
-
-	if (!session)
-		return;
-	if (!staged_fits(peer, session)) {
-		drop_staged(peer);
-	} else {
-		int r = keep_staged(peer, session);
-
-		if (r < 0)
-			refuse_unkept(peer, session, r);
-		else
-			finish_store(peer, session);
-	}
-}
-
-/* The last message of a batch is in. */
-static void store_staged(struct peer *peer, struct session *session)
-{
-	if (!staged_fits(peer, session))
-		drop_staged(peer);
-	else if (keep_staged(peer, session) < 0)
-		method_keep_anew(peer, session, store_again);
-	else
-		finish_store(peer, session);
 }
 
 /* The session, as method_held_session() has it. Without one nothing can be staged. */
@@ -239,7 +127,7 @@ static void go_on_storing(struct peer *peer)
 	else if (json_is_true(json_object_get(peer->call.parameters, "continues")))
 		peer_reply(peer, json_object(), NULL, 0);
 	else
-		store_staged(peer, session);
+		method_take_in(peer, session);
 }
 
 static void on_looked(void *data)

@@ -31,6 +31,9 @@ void method_release(struct peer *peer);
 /* Objects into it: methods-store.c */
 void method_store(struct peer *peer);
 
+/* What the peer has staged into its session, and the answer to that: methods-intake.c */
+void method_take_in(struct peer *peer, struct session *session);
+
 /* And back: methods-objects.c */
 void method_fetch(struct peer *peer);
 void method_remove(struct peer *peer);

@@ -211,10 +211,13 @@ static int slot(const struct object *object, size_t number)
 	return number < object->fds->len ? g_array_index(object->fds, int, number) : -1;
 }
 
-char *object_set_conflict(const struct object_set *set, const struct object *object)
+/* Why the names are in the way, to g_free(); NULL: *ret_held has it already, or nobody has. */
+static char *conflict_of_names(const struct object_set *set, const struct object *object,
+			       const struct object **ret_held)
 {
 	const struct object *held = object_set_find(set, object->kind, object->name);
 
+	*ret_held = NULL;
 	if (!held || held->kind == OBJECT_STATE) {
 		held = object_set_find_id(set, object->id);
 		if (!held || object_equal(held, object))
@@ -223,23 +226,45 @@ char *object_set_conflict(const struct object_set *set, const struct object *obj
 				       object->id, object_kind_name(held->kind), held->name,
 				       object_kind_name(object->kind), object->name);
 	}
+	*ret_held = held;
 	if (held->id != object->id)
 		return g_strdup_printf("%s %s is held with id %" PRId64 ", not %" PRId64
 				       ": remove it first, or keep its id",
 				       object_kind_name(held->kind), held->name, held->id,
 				       object->id);
-	for (guint i = 0; i < object->fds->len; i++) {
-		size_t number = object->first + i;
-		int given = g_array_index(object->fds, int, i);
-		int there = slot(held, number);
+	return NULL;
+}
 
-		if (given >= 0 && there >= 0 && !identify_same(given, there))
+char *object_set_conflict_part(const struct object_set *set, const struct object *object,
+			       size_t *number, size_t *left)
+{
+	const struct object *held;
+	char *conflict = conflict_of_names(set, object, &held);
+
+	if (!held || conflict)
+		*number = object->fds->len;
+	for (; *number<object->fds->len && * left> 0; ++*number) {
+		size_t place = object->first + *number;
+		int given = g_array_index(object->fds, int, *number);
+		int there = slot(held, place);
+
+		if (given < 0 || there < 0)
+			continue;
+		if (!identify_same(given, there))
 			return g_strdup_printf(
 				"%s %s is held already, as another open file (number %zu of "
 				"it): remove it first, or choose another name",
-				object_kind_name(held->kind), held->name, number);
+				object_kind_name(held->kind), held->name, place);
+		--*left;
 	}
-	return NULL;
+	return conflict;
+}
+
+char *object_set_conflict(const struct object_set *set, const struct object *object)
+{
+	size_t number = 0, left = SIZE_MAX;
+
+	return object_set_conflict_part(set, object, &number, &left);
 }
 
 /* Has it `len` slots or more. */
@@ -375,36 +400,22 @@ static void take_held(struct object *object, const struct object *held, struct f
 	}
 }
 
-static bool object_set_overlaps(const struct object_set *set, const struct object_set *held)
-{
-	for (guint i = 0; i < set->objects->len; i++) {
-		const struct object *object = g_ptr_array_index(set->objects, i);
-
-		if (object_set_find(held, object->kind, object->name))
-			return true;
-	}
-	return false;
-}
-
-void object_set_subtract(struct object_set *set, const struct object_set *held)
+void object_set_add_missing(struct object_set *set, struct object *object,
+			    const struct object_set *held)
 {
 	auto_fdlist fds = {.close_all = worker_close_all};
-	g_autoptr(GPtrArray) objects = g_ptr_array_ref(set->objects);
-	struct account *account = set->account;
+	const struct object *there = object_set_find(held, object->kind, object->name);
 
-	if (!object_set_overlaps(set, held))
-		return;
-	object_set_free(set);
-	object_set_init(set, account);
-	for (guint i = 0; i < objects->len; i++) {
-		struct object *object = g_ptr_array_index(objects, i);
-		const struct object *there = object_set_find(held, object->kind, object->name);
+	if (there)
+		take_held(object, there, &fds);
+	if (object->held > 0)
+		object_set_add(set, object);
+	else
+		object_free(object);
+}
 
-		if (there)
-			take_held(object, there, &fds);
-		if (object->held > 0)
-			object_set_add(set, object);
-		else
-			object_free(object);
-	}
+void object_set_forget(struct object_set *set, guint n)
+{
+	if (n > 0)
+		g_ptr_array_remove_range(set->objects, 0, n);
 }

@@ -43,6 +43,12 @@ struct object_set {
 	struct account *account;   /* whom both count for, borrowed; NULL: nobody yet */
 };
 
+/* How far the descriptors of a set have been gone through. */
+struct object_cursor {
+	guint object;
+	size_t number; /* of the descriptor in it */
+};
+
 void object_set_init(struct object_set *set, struct account *account);
 
 /* Closes everything, in a worker. It has to be made anew then. */
@@ -75,6 +81,13 @@ size_t object_set_slots(const struct object_set *set);
 char *object_set_conflict(const struct object_set *set, const struct object *object);
 
 /*
+ * The same for the descriptors from *number on, at most *left of those that must be compared, which
+ * are counted down. *number tells how far it came; NULL up to there.
+ */
+char *object_set_conflict_part(const struct object_set *set, const struct object *object,
+			       size_t *number, size_t *left);
+
+/*
  * Whether the set has no other object of that kind and name, or of that id. Without it no object can
  * be added; object_set_conflict() looks at the descriptors as well, and explains.
  */
@@ -87,10 +100,14 @@ void object_set_add(struct object_set *set, struct object *object);
 void object_set_move(struct object_set *to, struct object_set *from);
 
 /*
- * Closes of the set, which goes into `held` without conflict, what `held` has already: what is left
- * is new there.
+ * Adds, likewise, what `held` has not of an object that goes into that without conflict; closes the
+ * rest.
  */
-void object_set_subtract(struct object_set *set, const struct object_set *held);
+void object_set_add_missing(struct object_set *set, struct object *object,
+			    const struct object_set *held);
+
+/* The first n objects are another set's by now. What is left is to be cleared, and nothing else. */
+void object_set_forget(struct object_set *set, guint n);
 
 /* Takes an object out of the set; the caller frees it by object_free(). */
 void object_set_remove(struct object_set *set, struct object *object);

@@ -8,6 +8,8 @@
 
 #include "daemon/opaque.h"
 
+#define OBJECTS_OF_RECORD 64 /* some 0.2 ms to put into words: the loop does no more in a turn */
+
 static int write_record(struct journal *journal, json_t *record, const int *fds, size_t n_fds)
 {
 	int r = journal_write(journal, record, fds, n_fds);
@@ -63,57 +65,57 @@ int record_remove(struct journal *journal, enum object_kind kind, const char *na
 
 /* One record of objects in the making. */
 struct batch {
-	struct journal *journal;
 	json_t *objects;
 	int fds[JOURNAL_MAX_FDS];
 	size_t n_fds;
-	bool first;
 };
 
-static int batch_write(struct batch *batch, bool last)
+/* As much of the object as there is room for. true: that was the rest of it. */
+static bool batch_add(struct batch *batch, const struct object *object, size_t *at)
 {
-	int r = write_record(batch->journal,
-			     json_pack("{s:s, s:O, s:b, s:b}", "op", "objects", "objects",
-				       batch->objects, "first", batch->first, "last", last),
-			     batch->fds, batch->n_fds);
+	while (*at < object->fds->len && batch->n_fds < JOURNAL_MAX_FDS) {
+		size_t run = MIN(object_run(object, *at), JOURNAL_MAX_FDS - batch->n_fds);
 
-	json_array_clear(batch->objects);
-	batch->n_fds = 0;
-	batch->first = false;
-	return r;
-}
-
-static int batch_add(struct batch *batch, const struct object *object)
-{
-	size_t at = 0, run;
-	int r = 0;
-
-	while (at < object->fds->len && r == 0) {
-		if (batch->n_fds == JOURNAL_MAX_FDS)
-			r = batch_write(batch, false);
-		run = MIN(object_run(object, at), JOURNAL_MAX_FDS - batch->n_fds);
 		if (run > 0) {
 			json_array_append_new(batch->objects,
-					      object_to_json(object, at, run, batch->n_fds));
-			memcpy(batch->fds + batch->n_fds, &g_array_index(object->fds, int, at),
+					      object_to_json(object, *at, run, batch->n_fds));
+			memcpy(batch->fds + batch->n_fds, &g_array_index(object->fds, int, *at),
 			       run * sizeof(int));
 			batch->n_fds += run;
 		}
-		at += MAX(run, 1);
+		*at += MAX(run, 1);
 	}
-	return r;
+	return *at == object->fds->len;
+}
+
+int record_objects_part(struct journal *journal, const struct object_set *objects,
+			struct object_cursor *cursor)
+{
+	struct batch batch = {.objects = json_array()};
+	bool first = cursor->object == 0 && cursor->number == 0, last;
+	int r;
+
+	while (cursor->object < objects->objects->len && batch.n_fds < JOURNAL_MAX_FDS &&
+	       json_array_size(batch.objects) < OBJECTS_OF_RECORD)
+		if (batch_add(&batch, g_ptr_array_index(objects->objects, cursor->object),
+			      &cursor->number))
+			*cursor = (struct object_cursor){.object = cursor->object + 1};
+	last = cursor->object == objects->objects->len;
+	r = write_record(journal,
+			 json_pack("{s:s, s:o, s:b, s:b}", "op", "objects", "objects",
+				   batch.objects, "first", first, "last", last),
+			 batch.fds, batch.n_fds);
+	return r < 0 ? r : !last;
 }
 
 int record_objects(struct journal *journal, const struct object_set *objects)
 {
-	struct batch batch = {.journal = journal, .objects = json_array(), .first = true};
-	int r = 0;
+	struct object_cursor cursor = {0};
+	int r;
 
-	for (guint i = 0; i < objects->objects->len && r == 0; i++)
-		r = batch_add(&batch, g_ptr_array_index(objects->objects, i));
-	if (r == 0)
-		r = batch_write(&batch, true);
-	json_decref(batch.objects);
+	do {
+		r = record_objects_part(journal, objects, &cursor);
+	} while (r > 0);
 	return r;
 }
 

@@ -39,6 +39,13 @@ int record_complete(struct journal *journal);
 
 /* Writes one change. Errors: as journal_write(); then it does not count, in whole or in part. */
 int record_objects(struct journal *journal, const struct object_set *objects);
+
+/*
+ * The next record of such a change: 1: there is more, from the cursor on, which begins at 0; 0: that
+ * was the last. It counts when that is written, and other records of objects may not come between.
+ */
+int record_objects_part(struct journal *journal, const struct object_set *objects,
+			struct object_cursor *cursor);
 int record_state(struct journal *journal, const struct session *session);
 int record_remove(struct journal *journal, enum object_kind kind, const char *name);
 

@@ -10,6 +10,7 @@
 
 #include "common/fd.h"
 #include "daemon/account.h"
+#include "daemon/intake.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/namehash.h"
@@ -174,6 +175,7 @@ void session_free(struct session *session)
 	g_ptr_array_unref(session->opaque);
 	session->account->sessions--;
 	account_put(session->account);
+	intake_free(session->intake);
 	journal_free(session->journal);
 	g_ptr_array_foreach(session->debt.journals, free_journal, NULL);
 	g_ptr_array_unref(session->debt.journals);

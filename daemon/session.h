@@ -21,6 +21,7 @@
 #include "daemon/survey.h"
 
 struct account;
+struct intake;
 struct journal;
 struct owed;
 struct peer;
@@ -62,11 +63,12 @@ struct session {
 	struct holder holder;
 	char *unit; /* the systemd unit of the holder, or of the last one; NULL: none, or not known */
 	struct unit_look *unit_look; /* under way, by daemon/unitnote.h; NULL: none is */
-	struct peer *peer; /* the holder's connection; NULL: lost, or none */
+	struct peer *peer;	     /* the holder's connection; NULL: lost, or none */
 	struct object_set objects;
 	struct summary summary;	 /* of what it holds, by the last survey */
 	GPtrArray *opaque;	 /* what it holds besides, unknown: daemon/opaque.h */
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
+	struct intake *intake;	 /* of objects, under way, or what came of it; NULL: none */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
 	uint64_t lineage;	 /* random: all copies of this session have it, and no other's */
 	uint64_t generation;	 /* of its newest copy: one more each time it is written anew */

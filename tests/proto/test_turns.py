@@ -43,6 +43,69 @@ class Turns(DaemonTest):
         quiet.receive()
         self.assertBetween((os.getuid(), "Status"), (os.getuid(), "List"), 2, 75)
 
+    stores = 0  # calls of Store so far
+
+    def stage_many(self, client, first, n, one):
+        for at in range(first, first + n, 250):
+            part = [describe("eventfd", f"e{i}", i + 1, i - at) for i in range(at, at + 250)]
+            client.store(part, [one] * 250, continues=True)
+            self.stores += 1
+
+    def stage_run(self, client, fds):
+        for at in range(0, len(fds), 250):
+            run = [describe("eventfd", "run", 1_000_000, first=at, count=250)]
+            client.store(run, fds[at : at + 250], continues=True)
+            self.stores += 1
+
+    def assertEndsInTurns(self, client, method):
+        """The batch ends; another peer's call that comes meanwhile is done before."""
+        quiet = self.client()
+        quiet.wait_until_received()
+        with self.daemon.stopped():
+            client.send("io.vfiocpr.Session.Store", {"objects": []})
+            quiet.send(f"io.vfiocpr.Session.{method}")
+        quiet.receive()
+        client.receive()
+        self.stores += 1
+        (call,) = self.calls(os.getuid(), method, 1)
+        self.assertLess(call, self.calls(os.getuid(), "Store", self.stores)[-1])
+
+    def test_a_batch_of_thousands_does_not_keep_others_waiting(self):
+        client, one = self.client(), eventfd()
+        client.attach("vm")
+        # Into an empty session, and into one that holds some.
+        for first, method in ((0, "List"), (2000, "Status")):
+            self.stage_many(client, first, 2000, one)
+            self.assertEndsInTurns(client, method)
+        (held,) = client.show("vm")["session"]["objects"]
+        self.assertEqual(held["count"], 4000)
+
+    def test_what_is_held_is_compared_and_left_out_in_turns(self):
+        client, fds = self.client(), eventfds(4000)
+        client.attach("vm")
+        for held, method in ((2000, "List"), (4000, "Status")):
+            self.stage_run(client, fds[:held])
+            self.stage_many(client, 0, 250, fds[0])
+            self.assertEndsInTurns(client, method)
+        (held,) = client.show("vm")["session"]["objects"]
+        self.assertEqual(held["count"], 4250)
+
+    def test_a_batch_whose_peer_dies_is_held_whole_or_not_at_all(self):
+        one = eventfd()
+        batch = [describe("eventfd", f"e{i}", i + 1, i) for i in range(250)]
+        for n in range(5):
+            vm = self.holder()
+            vm.attach(f"vm{n}")
+            vm.store([describe("eventfd", "first", 999)], [one])
+            vm.store(batch, [one] * 250, continues=True)
+            with self.daemon.stopped():
+                vm.do("send_raw", 0, encode("io.vfiocpr.Session.Store", {"objects": []}))
+                vm.kill()
+            state = lambda n=n: self.client().show(f"vm{n}")["session"]["state"]
+            self.assertTrue(eventually(lambda: state() == "orphaned"))
+            (held,) = self.client().show(f"vm{n}")["session"]["objects"]
+            self.assertIn(held["count"], (1, 251))
+
     @unittest.skipUnless(os.getuid() == 0, "only root can be another user")
     def test_a_user_of_many_connections_has_no_more_turns_than_one_of_one(self):
         greedy, quiet = self.holder(uid=NOBODY), self.holder(uid=NOBODY - 1)

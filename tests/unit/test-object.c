@@ -315,6 +315,18 @@ START_TEST(gaps_are_no_descriptors)
 }
 END_TEST
 
+static void leave_out_held(struct object_set *batch)
+{
+	struct object_set missing;
+
+	object_set_init(&missing, NULL);
+	for (guint i = 0; i < batch->objects->len; i++)
+		object_set_add_missing(&missing, g_ptr_array_index(batch->objects, i), &set);
+	object_set_forget(batch, batch->objects->len);
+	object_set_clear(batch);
+	*batch = missing;
+}
+
 /* What is left of a batch when what is held is left out of it. */
 START_TEST(of_what_is_held_only_the_rest_is_new)
 {
@@ -333,7 +345,7 @@ START_TEST(of_what_is_held_only_the_rest_is_new)
 	object_set_add(&batch, copy_of(state));
 	object_set_add(&batch, object_with(OBJECT_MEMORY, 2, "b", 0, 1));
 	before = open_fds();
-	object_set_subtract(&batch, &set);
+	leave_out_held(&batch);
 	ck_assert_int_eq(open_fds(), before - 4);
 	ck_assert_uint_eq(batch.objects->len, 2);
 	ck_assert_uint_eq(object_set_total(&batch), 3);
@@ -354,7 +366,7 @@ START_TEST(another_state_of_the_name_is_new)
 	assert_fits(object_with(OBJECT_STATE, 3, "s", 0, 1));
 	object_set_init(&batch, NULL);
 	object_set_add(&batch, object_with(OBJECT_STATE, 3, "s", 0, 1));
-	object_set_subtract(&batch, &set);
+	leave_out_held(&batch);
 	ck_assert_uint_eq(object_set_total(&batch), 1);
 	object_set_clear(&batch);
 }
