@@ -279,9 +279,13 @@ def kill(pids):
 def run(seconds, command):
     """Its exit status as in a shell, or CUT_OFF. Its orphans are ours, and are cut off too."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    pid = os.posix_spawnp(command[0], command, os.environ)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # One that comes as soon as the command runs is passed on, too
+    passed_on = (signal.SIGINT, signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
+    pid = os.posix_spawnp(command[0], command, os.environ, setsigmask=mask)
+    for number in passed_on:
         signal.signal(number, lambda number, _: os.kill(pid, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     patience, ended = Patience(seconds, pid), os.pidfd_open(pid)
     while not select.select([ended], [], [], TICK)[0]:
         if patience.is_over():
