@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make check: installs what is missing, builds with the sanitizers, runs the suites given (all,
 # unit, patience, proto, attack, completion, journal, harness, vm, systemd, tree, lint, install, docs,
-# demo), and ends with one line that counts their tests.
+# demo), and ends with what each has cost and one line that counts their tests.
 set -u -o pipefail
 cd "$(dirname "$(readlink -f "$0")")/.." || exit
 
@@ -12,12 +12,13 @@ export PYTHONDONTWRITEBYTECODE=1
 # Here a warning is an error; whoever only builds may have a compiler that knows more of them.
 export WERROR=1
 passed=0 failed=0 skipped=0
-logs=build/check beside=()
+logs=build/check beside=() suites=()
 mkdir -p "$logs"
 
 # count LOG NAME STATUS: adds a suite's lines to the counts. A suite that failed must have said so.
 count() {
 	local bad
+	suites+=("$2")
 	bad=$(grep -cE '^(FAIL|HANG|LOST) ' "$1")
 	passed=$((passed + $(grep -c '^PASS ' "$1")))
 	skipped=$((skipped + $(grep -c '^SKIP ' "$1")))
@@ -31,12 +32,29 @@ count() {
 	failed=$((failed + bad))
 }
 
+# measured NAME COMMAND...: runs it; what it has cost, with its children, is in NAME.time.
+measured() {
+	local TIMEFORMAT='%U %S %R'
+	{ time "${@:2}" 2>&1; } 2>"$logs/$1.time"
+}
+
+# The seconds of the processors (which a busy host changes little) and of the wall of each suite.
+tell_times() {
+	local name user system wall
+	for name in "${suites[@]}"; do
+		read -r user system wall <"$logs/$name.time"
+		echo "$name $user $system $wall"
+	done | awk '
+		{ cpu = $2 + $3; sum += cpu; printf "TIME %-14s %7.1f s of processors, %7.1f s\n", $1, cpu, $4 }
+		END { printf "TIME %-14s %7.1f s of processors\n", "all", sum }'
+}
+
 # run NAME COMMAND...
 run() {
 	local name=$1 status=0
 	shift
 	echo "== $name"
-	"$@" 2>&1 | tee "$logs/$name.log" || status=$?
+	measured "$name" "$@" | tee "$logs/$name.log" || status=$?
 	count "$logs/$name.log" "$name" "$status"
 }
 
@@ -74,12 +92,14 @@ unit() {
 	return $status
 }
 
-# run_beside NAME COMMAND...: like run, in the background; its output is shown by finish.
+# run_beside NAME PID COMMAND...: like run, in the background, once that process has ended (if any is
+# named); its output is shown by finish.
 run_beside() {
-	local name=$1
-	shift
-	"$@" >"$logs/$name.log" 2>&1 &
-	beside+=("$name" $!)
+	{
+		[ -z "$2" ] || tail --pid="$2" -f /dev/null
+		measured "$1" "${@:3}"
+	} >"$logs/$1.log" 2>&1 &
+	beside+=("$1" $!)
 }
 
 # Waits for what runs beside, and shows and counts it.
@@ -93,12 +113,6 @@ finish() {
 		count "$logs/${beside[0]}.log" "${beside[0]}" "$status"
 		beside=("${beside[@]:2}")
 	done
-}
-
-# after PID COMMAND...: runs it when that process has ended.
-after() {
-	tail --pid="$1" -f /dev/null
-	"${@:2}"
 }
 
 # On this one the plain build, which has the whole of the daemon's sandbox and takes half the time.
@@ -116,7 +130,7 @@ build_plain() {
 
 vm() {
 	build_plain
-	run_beside vm-debian-6.1 "${debian[@]}"
+	run_beside vm-debian-6.1 "" "${debian[@]}"
 	run vm-iommufd "${iommufd[@]}"
 	finish
 }
@@ -182,10 +196,10 @@ lint() {
 # the same length.
 in_lanes() {
 	build_plain
-	run_beside vm-systemd "${systemd[@]}"
-	run_beside journal "${journal[@]}"
-	run_beside kills after $! "${kills[@]}"
-	run_beside vm-debian-6.1 after $! "${debian[@]}"
+	run_beside vm-systemd "" "${systemd[@]}"
+	run_beside journal "" "${journal[@]}"
+	run_beside kills $! "${kills[@]}"
+	run_beside vm-debian-6.1 $! "${debian[@]}"
 	run vm-iommufd "${iommufd[@]}"
 	install
 	docs
@@ -236,6 +250,7 @@ harness) run harness tests/vm/harness/run-selftest.sh iommufd ;;
 *) "$1" ;;
 esac
 
+tell_times
 summary="$passed passed, $failed failed"
 [ "$skipped" = 0 ] || summary+=", $skipped skipped"
 echo "$summary"

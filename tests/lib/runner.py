@@ -69,11 +69,10 @@ class Result(unittest.TestResult):
         self.watcher.end()
         super().stopTest(test)
         name = sentence(test)
-        if os.environ.get("TIMES"):
-            name += f" [{time.monotonic() - self.started:.2f} s]"
+        seconds = f"{time.monotonic() - self.started:.1f} s"
         if self.problems:
             self.failed += 1
-            print(f"FAIL {name}")
+            print(f"FAIL {name} ({seconds})")
             for problem in self.problems:
                 print("    " + problem.rstrip().replace("\n", "\n    "))
         elif self.reason is not None:
@@ -81,7 +80,7 @@ class Result(unittest.TestResult):
             print(f"SKIP {name}: {self.reason}")
         else:
             self.passed += 1
-            print(f"PASS {name}")
+            print(f"PASS {name} ({seconds})")
         sys.stdout.flush()
 
 
