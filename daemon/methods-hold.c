@@ -155,11 +155,18 @@ static struct session *session_to_attach(const struct peer *peer)
 				   name);
 }
 
-/* A release that systemd has held up is tried again at once. */
-static void go_on_releasing(struct session *session)
+/*
+ * A release that systemd has held up is tried again at once, and the call goes on with finish(peer).
+ * It is not if the user has asked for so much of it that then(peer) has its turn first.
+ */
+static void go_on_releasing(struct peer *peer, struct session *session,
+			    void (*then)(struct peer *peer), void (*finish)(struct peer *peer))
 {
+	if (!session->busy && !peer_may_go(peer, then))
+		return;
 	if (!session->busy)
 		keep_settle(session);
+	session_wait(session, peer, finish);
 }
 
 /* Whether a session can be held over this connection. false: an error has been answered. */
@@ -234,8 +241,7 @@ void method_attach(struct peer *peer)
 		return;
 	}
 	if (session->state == SESSION_RELEASING) {
-		go_on_releasing(session);
-		session_wait(session, peer, attach_after_release);
+		go_on_releasing(peer, session, method_attach, attach_after_release);
 		return;
 	}
 	if (!session->busy && session_holder_lives(session)) {
@@ -327,8 +333,10 @@ void method_release(struct peer *peer)
 	if (!session || (when_dead && refuse_living(peer, session)))
 		return;
 	if (session->state == SESSION_RELEASING) {
-		go_on_releasing(session);
-	} else if (!session->busy) {
+		go_on_releasing(peer, session, method_release, finish_release);
+		return;
+	}
+	if (!session->busy) {
 		g_autofree char *who = NULL;
 
 		if (!peer_may_go(peer, method_release))

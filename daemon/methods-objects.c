@@ -138,17 +138,17 @@ void method_remove(struct peer *peer)
 		return;
 	if (kind >= 0)
 		object = object_set_find(&session->objects, kind, name);
-	if (!object && keep_holds(session)) {
-		keep_settle(session);
-		session_wait(session, peer, finish_nothing);
-		return;
-	}
-	if (!object) {
+	if (!object && !keep_holds(session)) {
 		finish_nothing(peer);
 		return;
 	}
 	if (!peer_may_go(peer, method_remove))
 		return;
+	if (!object) {
+		keep_settle(session);
+		session_wait(session, peer, finish_nothing);
+		return;
+	}
 	object_set_remove(&session->objects, object);
 	object_take_all(object, &fds);
 	object_free(object);

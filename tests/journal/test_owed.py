@@ -8,10 +8,12 @@ import fcntl
 import os
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fds import close, describe, eventfd, track
-from journaltest import JournalTest
+from fds import close, describe, eventfd, memfd, track
+from holder import NOBODY
+from journaltest import VM, JournalTest
 from patience import eventually
 
 
@@ -93,6 +95,24 @@ class FullStore(Owed):
         with self.refused("NoSuchObject"):
             vm.call("Remove", self.REMOVE)
         self.assertTrue(file.is_closed())
+
+    def test_who_repeats_it_again_and_again_has_it_tried_at_a_pace(self):
+        """64 times at once and then 16 a second, unless it is root."""
+        vm = VM(self.daemon, NOBODY)
+        self.addCleanup(vm.kill)
+        vm.attach("vm")
+        vm.store([describe("memory", "ram", 1)], [memfd()])
+        self.fill()
+        begin = time.monotonic()
+        for _ in range(2):
+            before = self.daemon.told["barriers"]
+            self.failed("ENOSPC", "still holds", lambda: vm.call("Remove", self.REMOVE))
+        of_one = self.daemon.told["barriers"] - before  # messages to systemd
+        for _ in range(110):
+            self.failed("ENOSPC", "still holds", lambda: vm.call("Remove", self.REMOVE))
+        tried = (self.daemon.told["barriers"] - before) / of_one
+        # However long that took. Without a pace it takes a second.
+        self.assertLessEqual(tried, 64 + 16 * (time.monotonic() - begin))
 
     def test_what_else_the_session_does_is_kept_meanwhile(self):
         vm, file = self.hold()
