@@ -7,6 +7,8 @@ set -eu -o pipefail
 here=$(dirname "$(readlink -f "$0")")
 cd "$here/../.."
 build=${BUILD:-build/sanitized}
+# Each look at a session starts it, so where it is tested otherwise it need not be the slower one.
+tool=${TOOL:-$build/vfio-cprctl}
 kernel=$1
 shift
 backends=type1
@@ -18,7 +20,7 @@ trap 'rm -f "$list"' EXIT
 BUILD=/tests/build /usr/bin/python3 tests/vm/cases --list $backends >"$list"
 tests/vm/harness/run.sh --kernel "$kernel" --list "$list" "$@" \
 	"$build/vfio-cprd:/tests/build/vfio-cprd" \
-	"$build/vfio-cprctl:/tests/build/vfio-cprctl" \
+	"$tool:/tests/build/vfio-cprctl" \
 	"$build/edu:/tests/build/edu" \
 	"$build/libvfio-cpr.so.0:/tests/build/libvfio-cpr.so.0" \
 	"$build/tests/vmm:/tests/build/tests/vmm" \
