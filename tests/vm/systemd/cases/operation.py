@@ -127,7 +127,7 @@ def clean_lets_go(case):
 def store_does_not_leak(case):
     """Sessions that come, change, die and go leave nothing in PID 1's store."""
     most = 0
-    for generation in range(10):
+    for generation in range(6):
         vmm = case.vmm()
         case.cold_start(vmm)
         for number in range(20):
