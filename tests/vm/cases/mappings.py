@@ -4,7 +4,7 @@
 import errno
 
 from case import BUS_MASTER, COMMAND, EDU_BUFFER, MSI, RAM, READ_WRITE, TO_RAM, TRIGGER
-from vmm import Died, VmmError, ctl, wait_for_state
+from vmm import Died, VmmError, ctl, wait_for, wait_for_state
 
 
 def killed_around(case, what, moment):
@@ -135,8 +135,10 @@ def many_mappings(case):
     killpoint = "restore:30000:after" if case.backend == "type1" else "change-process:1:after"
     for point in (killpoint, None):
         wait_for_state(case.socket, "orphaned")
+        # So many are counted beside the calls, which do not wait for it for long.
+        wait_for("all to be counted",
+                 lambda: ctl(case.socket, "show", "vm")["session"]["mappings"] == count)
         view = ctl(case.socket, "show", "vm")
-        assert view["session"]["mappings"] == count
         assert view["spaces"][0]["vaddr"] == "invalid" and "warning" not in view["spaces"][0], view
         vmm = case.vmm(point)
         assert vmm.start() == "claimed"

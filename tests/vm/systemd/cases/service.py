@@ -126,8 +126,10 @@ class Case(vm.Case):
     def check_orphan(self, mappings, name="vm"):
         """The daemon has done all that an orphan needs."""
         wait_for_state(self.socket, "orphaned", name)
+        # Many are counted beside the calls, which do not wait for it for long.
+        wait_for("its mappings to be counted", lambda: ctl(self.socket, "show", name)["session"]
+                 ["mappings"] == mappings)
         view = ctl(self.socket, "show", name)
-        assert view["session"]["mappings"] == mappings, view
         for space in view["spaces"]:
             assert "warning" not in space, space
             if self.backend == "type1":
