@@ -25,6 +25,12 @@
 #define SHORT_OF_ROOT	4
 #define SHORT_OF_OTHERS 16
 
+/* Of looks into /proc: a user keeps those of everybody waiting, if anybody's. */
+#define LOOKS_PER_UID	1
+#define LOOKS_OF_ROOT	2
+#define LOOKS_OF_OTHERS 16
+#define LOOKS_WAITING	8192 /* of a user; each is some 100 bytes */
+
 static struct kind {
 	unsigned int per_uid, of_root, of_others, for_first;
 	void (*run)(void (*work)(void *data), void (*done)(void *data), void *data);
@@ -45,6 +51,10 @@ static struct kind {
 			  .of_root = SHORT_OF_ROOT,
 			  .of_others = SHORT_OF_OTHERS,
 			  .run = worker_run},
+	[ERRAND_LOOK_UP] = {.per_uid = LOOKS_PER_UID,
+			    .of_root = LOOKS_OF_ROOT,
+			    .of_others = LOOKS_OF_OTHERS,
+			    .run = worker_run_or_hang},
 };
 
 struct errand {
@@ -155,4 +165,13 @@ void errand_run_short(struct account *account, void (*work)(void *data), void (*
 		      void *data)
 {
 	run(account, ERRAND_SHORT, work, done, data);
+}
+
+bool errand_run_look_up(struct account *account, void (*work)(void *data), void (*done)(void *data),
+			void *data)
+{
+	if (account->errands_waiting[ERRAND_LOOK_UP].length >= LOOKS_WAITING)
+		return false;
+	run(account, ERRAND_LOOK_UP, work, done, data);
+	return true;
 }

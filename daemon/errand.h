@@ -8,6 +8,8 @@
 #ifndef DAEMON_ERRAND_H
 #define DAEMON_ERRAND_H
 
+#include <stdbool.h>
+
 struct account;
 
 /* Runs work(data) in a thread, then done(data) in the loop, if it ever comes to that. */
@@ -20,6 +22,14 @@ void errand_run(struct account *account, void (*work)(void *data), void (*done)(
  */
 void errand_run_settling(struct account *account, void (*work)(void *data),
 			 void (*done)(void *data), void *data);
+
+/*
+ * The same for a look into /proc. If such looks hang they all do, whosever they are: so they have few
+ * threads, and nothing else waits for those. false: too many of the user's wait already, and this one
+ * is not done.
+ */
+bool errand_run_look_up(struct account *account, void (*work)(void *data), void (*done)(void *data),
+			void *data);
 
 /*
  * The same for work that ends by itself, as it asks for no file and no lock: it waits for none of those

@@ -119,7 +119,6 @@ struct attempt {
 static void tell_attempt(void *data, char *unit)
 {
 	struct attempt *attempt = data;
-
 	bool is_known = unit && process_lives(attempt->pidfd);
 
 	log_warning(NULL, "%s%s%s was refused %s: it is another user's", attempt->who,
@@ -142,11 +141,16 @@ static void warn_of_attempt(const struct peer *peer, uid_t owner)
 		return;
 	attempt = g_new(struct attempt, 1);
 	attempt->who = peer_describe(peer);
-	attempt->pidfd = pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 0) : -1;
+	attempt->pidfd = -1;
 	attempt->what = g_strdup_printf("%s%s%s of uid %u", method_of(peer),
 					is_named ? " of session " : "", is_named ? name : "",
 					owner);
-	unit_look_begin(peer->account, peer->pid, tell_attempt, attempt);
+	/* Where looks hang few attempts wait for one, as they have a descriptor; the next have no unit. */
+	if (unit_looks_wait(peer->account) ||
+	    !unit_look_begin(peer->account, peer->pid, tell_attempt, attempt))
+		tell_attempt(attempt, NULL);
+	else if (pidfd >= 0)
+		attempt->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 0);
 }
 
 void peer_forbid(struct peer *peer, uid_t owner)

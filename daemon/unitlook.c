@@ -4,6 +4,7 @@
 
 #include <glib.h>
 
+#include "daemon/account.h"
 #include "daemon/errand.h"
 #include "daemon/unit.h"
 
@@ -37,8 +38,15 @@ struct unit_look *unit_look_begin(struct account *account, pid_t pid,
 	struct unit_look *look = g_new(struct unit_look, 1);
 
 	*look = (struct unit_look){.pid = pid, .done = done, .data = data};
-	errand_run(account, look_in_thread, finish, look);
-	return look;
+	if (errand_run_look_up(account, look_in_thread, finish, look))
+		return look;
+	g_free(look);
+	return NULL;
+}
+
+bool unit_looks_wait(const struct account *account)
+{
+	return account->errands_waiting[ERRAND_LOOK_UP].length > 0;
 }
 
 void unit_look_drop(struct unit_look *look)

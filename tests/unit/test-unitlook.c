@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/account.h"
+#include "daemon/errand.h"
 #include "daemon/worker.h"
 #include "tests/unit/suite.h"
 
@@ -110,6 +111,46 @@ START_TEST(one_that_hangs_holds_up_neither_the_loop_nor_others)
 }
 END_TEST
 
+static void nothing(void *data)
+{
+	++*(int *)data;
+}
+
+START_TEST(looks_that_hang_keep_none_of_the_users_closes_waiting)
+{
+	struct account *account = account_get(HELD_UP);
+	int done = 0;
+
+	hold_up(true);
+	for (int i = 0; i < 100; i++)
+		look(HELD_UP);
+	ck_assert(unit_looks_wait(account));
+	errand_run(account, nothing, nothing, &done);
+	while (done < 2)
+		event_base_loop(base, EVLOOP_ONCE);
+	hold_up(false);
+	wait_for_told(100);
+	ck_assert(!unit_looks_wait(account));
+	account_put(account);
+}
+END_TEST
+
+START_TEST(of_looks_that_hang_no_more_than_so_many_wait)
+{
+	struct account *account = account_get(HELD_UP);
+	int n = 0;
+
+	hold_up(true);
+	while (n < 20000 && unit_look_begin(account, getpid(), tell, NULL))
+		n++;
+	ck_assert_int_gt(n, 4096);
+	ck_assert_int_lt(n, 20000);
+	hold_up(false);
+	wait_for_told(n);
+	account_put(account);
+}
+END_TEST
+
 START_TEST(one_that_is_dropped_tells_nobody)
 {
 	struct unit_look *dropped;
@@ -130,5 +171,7 @@ SUITE("unitlook", setup, teardown)
 {
 	tcase_add_test(tests, a_unit_is_told_in_the_loop);
 	tcase_add_test(tests, one_that_hangs_holds_up_neither_the_loop_nor_others);
+	tcase_add_test(tests, looks_that_hang_keep_none_of_the_users_closes_waiting);
+	tcase_add_test(tests, of_looks_that_hang_no_more_than_so_many_wait);
 	tcase_add_test(tests, one_that_is_dropped_tells_nobody);
 }
