@@ -429,6 +429,8 @@ struct stray {
 	int result;
 };
 
+static GQueue strays = G_QUEUE_INIT;
+
 static void drop_in_thread(void *data)
 {
 	struct stray *stray = data;
@@ -444,6 +446,7 @@ static void drop_done(void *data)
 	g_autofree char *cause = NULL, *why = NULL;
 
 	if (stray->result == 0) {
+		g_queue_remove(&strays, stray);
 		forget(stray->journal);
 		owed_free(stray->owed);
 		g_free(stray);
@@ -468,5 +471,17 @@ void keep_drop(struct journal *journal)
 
 	stray->journal = journal;
 	stray->owed = owed_new(0, drop_again, stray);
+	g_queue_push_tail(&strays, stray);
 	drop_again(stray);
+}
+
+void keep_stop(void)
+{
+	struct stray *stray;
+
+	while ((stray = g_queue_pop_head(&strays))) {
+		journal_free(stray->journal);
+		owed_free(stray->owed);
+		g_free(stray);
+	}
 }

@@ -32,10 +32,10 @@ void keep_begin(struct session *session);
 void keep_recovered(struct session *session);
 
 /*
- * One change; of objects, the next part of it: 1: there is more. 0: it is kept, and may be made and
- * acknowledged. Else the journal is full or lost, or
- * too many descriptors are in flight: keep_anew(), after which there may be room; what cannot be kept
- * then must be refused. A state that is not kept is owed: keep_state_again().
+ * One change; of objects, the next part of it (1: there is more). 0: it is kept, and may be made and
+ * acknowledged. Else the journal is full or lost, or too many descriptors are in flight: keep_anew(),
+ * after which there may be room; what cannot be kept then must be refused. A state that is not kept
+ * is owed: keep_state_again().
  */
 int keep_objects_part(struct session *session, const struct object_set *objects,
 		      struct object_cursor *cursor);
@@ -83,5 +83,8 @@ char *keep_explain(int error);
 
 /* Drops a stored journal that belongs to no session, and frees it. */
 void keep_drop(struct journal *journal);
+
+/* At the daemon's end, with no such work under way: what systemd still holds of them is the next one's. */
+void keep_stop(void);
 
 #endif

@@ -20,6 +20,7 @@
 #include "daemon/eventfdcheck.h"
 #include "daemon/fdinfo.h"
 #include "daemon/fdstore.h"
+#include "daemon/keep.h"
 #include "daemon/leakcheck.h"
 #include "daemon/listen.h"
 #include "daemon/log.h"
@@ -254,7 +255,11 @@ int main(int argc, char **argv)
 		serve(base, server);
 	notify_end();
 	listen_end(&own);
-	is_over = server_free(server) && worker_stop();
+	is_over = server_free(server);
+	if (is_over) {
+		keep_stop();
+		is_over = worker_stop();
+	}
 	log_stop();
 	/* What threads still work on is left alone, and they to the kernel. */
 	if (!is_over)

@@ -17,6 +17,7 @@
 #include "daemon/eventfdcheck.h"
 #include "daemon/fdinfo.h"
 #include "daemon/fdstore.h"
+#include "daemon/keep.h"
 #include "daemon/methods.h"
 #include "daemon/recovery.h"
 #include "daemon/server.h"
@@ -200,6 +201,7 @@ static void start(void)
 static void stop(void)
 {
 	g_assert(server_free(world.server));
+	keep_stop();
 	g_assert(worker_stop());
 	event_base_free(world.base);
 }
