@@ -16,6 +16,11 @@ struct intake *intake_new(struct session *session, uid_t uid, struct object_set 
 	return intake;
 }
 
+bool intake_is_under_way(const struct intake *intake)
+{
+	return intake && intake->step;
+}
+
 void intake_free(struct intake *intake)
 {
 	if (!intake)

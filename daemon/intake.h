@@ -20,9 +20,8 @@ struct intake {
 	uid_t uid;		   /* whose peer stores */
 	struct object_set objects; /* the batch; of what is taken already, no more than the place */
 	struct object_set missing; /* of it, what the session lacks, if that is not all of it */
-	struct object_cursor cursor; /* how far the step has come */
-	bool (*step)(
-		struct intake *intake); /* the next part; true: it is over. NULL: nothing is left */
+	struct object_cursor cursor;	     /* how far the step has come */
+	void (*step)(struct intake *intake); /* the next part; NULL: nothing is left to do */
 	struct turn turn;
 	bool overlaps; /* some of it is held already */
 	bool is_moved; /* objects up to the cursor are another set's */
@@ -35,6 +34,9 @@ struct intake {
 
 /* Takes the objects over, of which the set has none then. */
 struct intake *intake_new(struct session *session, uid_t uid, struct object_set *objects);
+
+/* Whether it is under way: the session is busy with that alone. NULL is not. */
+bool intake_is_under_way(const struct intake *intake);
 
 /* Closes what has not been taken. NULL is none. */
 void intake_free(struct intake *intake);

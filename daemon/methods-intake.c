@@ -21,20 +21,18 @@
 #define OBJECTS_OF_TURN	    64 /* some 0.1 ms, like the next */
 #define DESCRIPTORS_OF_TURN 512
 
-static bool refuse(struct intake *intake, const char *refused, int error, char *why)
+static void refuse(struct intake *intake, const char *refused, int error, char *why)
 {
 	intake->refused = refused;
 	intake->error = error;
 	intake->why = why;
 	intake->step = NULL;
-	return true;
 }
 
-static bool go_on_with(struct intake *intake, bool (*step)(struct intake *intake))
+static void go_on_with(struct intake *intake, void (*step)(struct intake *intake))
 {
 	intake->cursor = (struct object_cursor){0};
 	intake->step = step;
-	return true;
 }
 
 /* The objects of this turn, one after the other; NULL: it is over, or all were. */
@@ -52,7 +50,7 @@ static bool is_through(const struct intake *intake)
 }
 
 /* The objects are the session's, and so are they in the set that is left. */
-static bool take(struct intake *intake)
+static void take(struct intake *intake)
 {
 	struct session *session = intake->session;
 	struct object *object;
@@ -66,43 +64,73 @@ static bool take(struct intake *intake)
 		intake->cursor.object++;
 		object_set_add(&session->objects, object);
 	}
-	if (!is_through(intake))
-		return false;
-	intake->step = NULL;
-	return true;
+	if (is_through(intake))
+		intake->step = NULL;
 }
 
-static bool keep(struct intake *intake)
+static void keep(struct intake *intake)
 {
-	size_t tables =
-		intake->session->objects.held[OBJECT_TABLE] + intake->objects.held[OBJECT_TABLE];
-	int r;
+	struct session *session = intake->session;
+	int r = keep_objects_part(session, &intake->objects, &intake->cursor);
 
-	if (tables > TABLES_MAX)
-		return refuse(
-			intake, "QuotaExceeded", EDQUOT,
-			g_strdup_printf("a session has at most %d mapping tables", TABLES_MAX));
-	r = keep_objects_part(intake->session, &intake->objects, &intake->cursor);
-
-	if (r > 0)
-		return false;
-	if (r < 0) {
+	if (r == 0) {
+		go_on_with(intake, take);
+	} else if (r < 0) {
 		intake->error = r;
 		intake->step = NULL;
-		return true;
+		/* Its devices are not, unless one is being closed: then they go with that. */
+		if (!session->device_closing)
+			devices_drop_closed(session->server, session);
 	}
-	devices_take(intake->session->server, intake->session, &intake->objects);
-	return go_on_with(intake, take);
 }
 
-/* What is left of it is new. */
-static bool go_on_to_keep(struct intake *intake)
+/* A device goes from one session to another only over its reset. */
+static char *why_not_device(const struct intake *intake, const char *name,
+			    const struct session *other)
 {
-	return go_on_with(intake, intake->objects.objects->len > 0 ? keep : take);
+	if (intake->uid == 0 || intake->uid == other->uid)
+		return g_strdup_printf("device %s is held by session %s of uid %u: release that "
+				       "first, so that the device is reset between",
+				       name, other->name, other->uid);
+	return g_strdup_printf("device %s is held by another user's session: root can tell whose "
+			       "(vfio-cprctl list) and release that, so that the device is reset "
+			       "between",
+			       name);
+}
+
+/*
+ * What is left of the batch is new. Its devices are the session's from now on, in one turn for all: a
+ * batch of another session has its turns meanwhile.
+ */
+static void claim_devices(struct intake *intake)
+{
+	struct session *session = intake->session;
+
+	for (guint i = 0; i < intake->objects.objects->len; i++) {
+		const struct object *object = g_ptr_array_index(intake->objects.objects, i);
+		const struct session *other =
+			object->kind == OBJECT_DEVICE
+				? devices_holder(session->server, object->name)
+				: NULL;
+
+		if (other && other != session) {
+			refuse(intake, "Refused", EBUSY,
+			       why_not_device(intake, object->name, other));
+			return;
+		}
+	}
+	if (session->objects.held[OBJECT_TABLE] + intake->objects.held[OBJECT_TABLE] > TABLES_MAX) {
+		refuse(intake, "QuotaExceeded", EDQUOT,
+		       g_strdup_printf("a session has at most %d mapping tables", TABLES_MAX));
+		return;
+	}
+	devices_take(session->server, session, &intake->objects);
+	/* The journal has no word of nothing. */
+	go_on_with(intake, intake->objects.objects->len > 0 ? keep : take);
 }
 
 /* What is held already is in the journal already, and is left out. */
-static bool sort_out(struct intake *intake)
+static void sort_out(struct intake *intake)
 {
 	const struct object_set *held = &intake->session->objects;
 	struct object *object;
@@ -114,62 +142,39 @@ static bool sort_out(struct intake *intake)
 		object_set_add_missing(&intake->missing, object, held);
 	}
 	if (!is_through(intake))
-		return false;
+		return;
 	object_set_forget(&intake->objects, intake->cursor.object);
 	object_set_clear(&intake->objects);
 	object_set_init(&intake->objects, intake->session->account);
 	intake->is_moved = false;
 	object_set_move(&intake->objects, &intake->missing);
-	return go_on_to_keep(intake);
-}
-
-/* A device goes from one session to another only over its reset. */
-static bool refuse_device(struct intake *intake, const char *name, const struct session *other)
-{
-	bool may_see = intake->uid == 0 || intake->uid == other->uid;
-
-	return refuse(
-		intake, "Refused", EBUSY,
-		may_see ? g_strdup_printf("device %s is held by session %s of uid %u: release "
-					  "that first, so that the device is reset between",
-					  name, other->name, other->uid)
-			: g_strdup_printf("device %s is held by another user's session: root "
-					  "can tell whose (vfio-cprctl list) and release that, "
-					  "so that the device is reset between",
-					  name));
+	go_on_with(intake, claim_devices);
 }
 
 /* Whether it can go into the session. */
-static bool fit(struct intake *intake)
+static void fit(struct intake *intake)
 {
-	struct session *session = intake->session;
-	const struct object_set *held = &session->objects;
+	const struct object_set *held = &intake->session->objects;
 	size_t descriptors = DESCRIPTORS_OF_TURN;
 	guint left = OBJECTS_OF_TURN;
 	struct object *object;
 
 	while (descriptors > 0 && (object = next_object(intake, &left))) {
-		struct session *other = object->kind == OBJECT_DEVICE
-						? devices_holder(session->server, object->name)
-						: NULL;
 		char *conflict = object_set_conflict_part(held, object, &intake->cursor.number,
 							  &descriptors);
 
-		if (conflict)
-			return refuse(intake, "AlreadyExists", EEXIST, conflict);
-		if (other && other != session)
-			return refuse_device(intake, object->name, other);
+		if (conflict) {
+			refuse(intake, "AlreadyExists", EEXIST, conflict);
+			return;
+		}
 		if (intake->cursor.number < object->fds->len)
-			continue;
+			return;
 		intake->overlaps |= object_set_find(held, object->kind, object->name) != NULL;
 		intake->cursor = (struct object_cursor){.object = intake->cursor.object + 1};
 	}
-	if (!is_through(intake))
-		return false;
-	return intake->overlaps ? go_on_with(intake, sort_out) : go_on_to_keep(intake);
+	if (is_through(intake))
+		go_on_with(intake, intake->overlaps ? sort_out : claim_devices);
 }
-
-static void on_turn(void *data);
 
 static void wait_for_turn(struct intake *intake)
 {
@@ -196,7 +201,7 @@ static bool is_small(const struct intake *intake)
 	       object_set_slots(&intake->objects) <= DESCRIPTORS_OF_TURN;
 }
 
-static void begin(struct peer *peer, struct intake *intake, bool (*step)(struct intake *intake))
+static void begin(struct peer *peer, struct intake *intake, void (*step)(struct intake *intake))
 {
 	struct session *session = intake->session;
 
@@ -220,7 +225,7 @@ static void keep_again(struct peer *peer)
 	if (!session)
 		return;
 	session->intake->again = true;
-	begin(peer, session->intake, keep);
+	begin(peer, session->intake, claim_devices);
 }
 
 /* Nothing has changed. */

@@ -4,6 +4,7 @@
 
 #include <glib.h>
 
+#include "daemon/intake.h"
 #include "daemon/keep.h"
 #include "daemon/process.h"
 #include "daemon/session.h"
@@ -21,8 +22,9 @@ static void note(void *data, char *unit)
 	}
 	g_free(session->unit);
 	session->unit = unit;
-	/* Elsewhere its state is about to change, and is kept with the unit then. */
-	if (!session->busy && session->state == SESSION_ACTIVE)
+	/* Elsewhere its state is about to be kept anyway, with the unit then. */
+	if ((!session->busy || intake_is_under_way(session->intake)) &&
+	    session->state == SESSION_ACTIVE)
 		keep_state_later(session);
 }
 

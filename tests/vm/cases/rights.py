@@ -4,9 +4,11 @@
 import ctypes
 import errno
 import os
+import signal
 
 from case import BUS_MASTER, COMMAND
 from client import Client, VarlinkError
+from fds import describe, eventfd
 from holder import Holder
 from vmm import Vmm, VmmError, ctl
 
@@ -103,6 +105,49 @@ def device_of_another_user(case):
     holder.end()
     os.close(device)
     os.close(named)
+
+
+def device_in_two_batches(case):
+    """Of two large batches, which are taken a part in each turn, one has the device in the end."""
+    holder = case.vmm()
+    case.cold_start(holder)
+    device, one = fd_of(holder.pid, "[vfio-device]", "/dev/vfio/devices/"), eventfd()
+    holder.release()
+    clients = [Client(case.socket) for _ in range(2)]
+    for i, client in enumerate(clients):
+        client.attach(f"batch{i}")
+        first = describe("device", case.edu[0], 9999, space="dma")
+        client.store([first], [device], continues=True)
+        for at in range(0, 500, 250):
+            part = [describe("eventfd", f"e{n}", n + 1, n - at) for n in range(at, at + 250)]
+            client.store(part, [one] * 250, continues=True)
+    daemon = clients[0].call("Status")[0]["pid"]
+    os.kill(daemon, signal.SIGSTOP)
+    for client in clients:
+        client.send("io.vfiocpr.Session.Store", {"objects": []})
+    os.kill(daemon, signal.SIGCONT)
+    got = []
+    for client in clients:
+        try:
+            client.receive()
+            got.append(client)
+        except VarlinkError as error:
+            print(error.parameters["message"])
+            assert error.short == "Refused", error
+    assert len(got) == 1, got
+    held = [session["name"] for session in clients[0].sessions().values() if session["devices"]]
+    assert held == [f"batch{clients.index(got[0])}"], held
+    # Who was refused can have it once it is free.
+    loser = clients[1 - clients.index(got[0])]
+    got[0].call("Release")
+    loser.store([first], [device])
+    for client in clients:
+        client.close()
+    loser = Client(case.socket)
+    loser.call("Release", {"name": f"batch{1 - clients.index(got[0])}"})
+    loser.close()
+    holder.end()
+    os.close(device)
 
 
 def unprotected(case):
