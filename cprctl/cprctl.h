@@ -58,8 +58,9 @@ gboolean ctl_set_uid(const char *name, const char *value, gpointer data, GError 
 
 /* call.c: the daemon */
 
-/* Connects if need be, for so long if others wait to be let in. -errno, with a sentence on stderr unless quiet. */
-#define CTL_ROOM_MSEC 10000
+#define CTL_ROOM_MSEC 10000 /* how long it waits where others wait to be let in */
+
+/* Connects if need be. -errno, with a sentence on stderr unless quiet. */
 int ctl_connect(struct ctl *ctl, bool quiet);
 
 /* The exit status where no answer came for that -errno: no daemon, or something in the way. */
