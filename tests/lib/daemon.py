@@ -4,6 +4,7 @@
 import contextlib
 import glob
 import os
+import re
 import shutil
 import signal
 import socket
@@ -99,15 +100,16 @@ class Daemon:
 
     def fds(self):
         """How many descriptors it has open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return len(self.links())
 
     def links(self):
-        """What its descriptors are, as /proc tells."""
+        """What its descriptors are, as /proc tells; but for the file that a thread of it has open for
+        a moment after each Attach, to look up the unit."""
         links = []
         for name in os.listdir(f"/proc/{self.pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
                 links.append(os.readlink(f"/proc/{self.pid}/fd/{name}"))
-        return links
+        return [link for link in links if not re.fullmatch(r"/proc/\d+/cgroup", link)]
 
     def is_alive(self):
         return self.process.poll() is None
