@@ -3,9 +3,12 @@
 
 import os
 import sys
+import time
 
 from case import ACK, BUS_MASTER, COMMAND, EDU_BUFFER, FOREVER, MSI_VALUE, TO_RAM, TRIGGER, WITH_IRQ
 from vmm import session, wait_for, wait_for_state
+
+IN_TIME = 0.08  # seconds: a DMA of edu's takes 0.1
 
 
 def many_eventfds(case):
@@ -36,7 +39,8 @@ def kvm_interrupts(case):
     bdf = case.edu[0]
     vmm = case.vmm()
     case.cold_start(vmm)
-    for generation in range(4):
+    in_time = 0
+    for generation in range(20):
         vmm.kvm()
         vmm.kvm_device(bdf)
         vmm.kvm_device(bdf)  # repeating it is success
@@ -49,13 +53,20 @@ def kvm_interrupts(case):
         vmm.register(bdf, ACK, MSI_VALUE)
         # KVM has consumed it; nobody else has.
         wait_for("KVM to take the interrupt", lambda: session(case.socket)["pendingInterrupts"] == 0)
+        began = time.monotonic()
         vmm.dma(bdf, EDU_BUFFER, 0x3000, 256, TO_RAM | WITH_IRQ)
         vmm.kill()
-        wait_for("an interrupt with nobody there",
-                 lambda: session(case.socket)["pendingInterrupts"] == 1)
+        # Later, on a busy machine, KVM may have had it before the death.
+        if time.monotonic() - began < IN_TIME:
+            wait_for("an interrupt with nobody there",
+                     lambda: session(case.socket)["pendingInterrupts"] == 1)
+            in_time += 1
         vmm = case.vmm()
         case.restart(vmm)
         vmm.register(bdf, ACK, MSI_VALUE)
+        if in_time == 4:
+            break
+    assert in_time == 4, f"of 20 VMMs {in_time} died within {IN_TIME} s"
     vmm.kvm()
     vmm.irqfd(0, 5)
     assert vmm.kick().value == 1
