@@ -23,10 +23,10 @@ count() {
 	passed=$((passed + $(grep -c '^PASS ' "$1")))
 	skipped=$((skipped + $(grep -c '^SKIP ' "$1")))
 	if [ "$3" != 0 ] && [ "$bad" = 0 ]; then
-		echo "FAIL suite $2 ended with status $3"
+		echo "FAIL suite $2 ended with status $3" | tee -a "$1"
 		bad=1
 	elif ! grep -q '^PASS ' "$1"; then
-		echo "FAIL suite $2 ran no test"
+		echo "FAIL suite $2 ran no test" | tee -a "$1"
 		bad=1
 	fi
 	failed=$((failed + bad))
@@ -47,6 +47,15 @@ tell_times() {
 	done | awk '
 		{ cpu = $2 + $3; sum += cpu; printf "TIME %-14s %7.1f s of processors, %7.1f s\n", $1, cpu, $4 }
 		END { printf "TIME %-14s %7.1f s of processors\n", "all", sum }'
+}
+
+# Names again what did not pass, at the end, where it is looked for. One that a new machine began AGAIN
+# may have passed there; it is told since something made it necessary.
+tell_failures() {
+	local name
+	for name in "${suites[@]}"; do
+		grep -E '^(FAIL|HANG|LOST|AGAIN) ' "$logs/$name.log" | sed "s/^/$name: /"
+	done
 }
 
 # run NAME COMMAND...
@@ -254,6 +263,7 @@ harness) run harness tests/vm/harness/run-selftest.sh iommufd ;;
 esac
 
 tell_times
+tell_failures
 summary="$passed passed, $failed failed"
 [ "$skipped" = 0 ] || summary+=", $skipped skipped"
 echo "$summary"
