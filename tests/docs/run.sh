@@ -16,6 +16,7 @@ root=$(tests/install/root.sh trixie)
 tree=$(/usr/bin/python3 tests/install/roots.py tree trixie)
 /usr/bin/python3 "$here/typed.py" --list /root/vfio-cprd >"$work/list"
 
-# The root file system travels in the initramfs, so it takes its size in memory
-tests/vm/harness/run.sh --kernel iommufd --list "$work/list" --mem 3072 "$@" \
+# The root file system travels in the initramfs, so it takes its size in memory. Another machine could
+# not go on where this one is lost: each command builds on what those before it have done.
+tests/vm/harness/run.sh --kernel iommufd --list "$work/list" --mem 3072 --machines 1 "$@" \
 	"$here/initrd:/init" "$root:/rootfs.sqfs" "$tree:/source.tar"

@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs the test VM, follows its results, and decides what hangs: run.sh's second half.
 
-    follow.py --list FILE --results DIR [--stream NAME] [--timeout SECONDS] QEMU...
+    follow.py --list FILE --results DIR [--stream NAME] [--timeout SECONDS] [--machines N]
+              [--monitor SOCKET] QEMU...
 
 A guest cannot tell how starved its machine is, so its clocks decide nothing. The seconds here are
 those of patience.py over QEMU's threads: a test has as many as its line of the list says. Then the
 guest is told to give it up, by a line on the port on which its results come: init and its kin say
 what still runs, kill it and go on. A guest that does not obey is cut off, and so is one that shows
-no sign of life, neither a result nor a line on its console, between the tests.
+no sign of life, neither a result nor a line on its console, between the tests. Before that it is
+sent an NMI, at which its kernel writes on the console what each processor does.
+
+A machine that is lost costs no test but the one that ran. A new one goes on there: an emulated
+machine may stand still by itself, so that one test is begun AGAIN. Who is lost twice is LOST.
 """
 
 import argparse
 import collections
+import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "lib"))
 from patience import Patience  # noqa: E402
 
 QUIET = 120  # seconds without a sign of life, when no test runs
 OBEY = 60  # seconds to give up a test, and to kill what it has left
-CONSOLE_LINES = 60
+TRACES = 5  # seconds for the traces of a machine that is cut off
+CONSOLE_LINES = 160  # a panic with the traces of two processors
 GOOD, LOST = ("pass", "skip"), "lost"
 
 
@@ -50,6 +59,8 @@ class Results:
         self.limits = {name: int(seconds) for name, seconds, _ in lines}
         self.verdicts = {}
         self.running = self.log = None
+        self.begun_again = set()
+        self.machines_left = 1 if options.timeout else options.machines
 
     def path(self, name):
         return os.path.join(self.folder, name + ".log")
@@ -79,20 +90,51 @@ class Results:
         if verdict not in GOOD and name != self.stream:
             indent(read(self.path(name)))
 
-    def report_lost(self, why):
+    def left(self):
         """Those without a verdict: the one which ran when the VM ended, and those after it."""
-        lost = [name for name in self.limits if name not in self.verdicts]
+        return [name for name in self.limits if name not in self.verdicts]
+
+    def goes_on(self, why):
+        """The test with which a new machine is to begin, counted from 1; None if there is to be none."""
+        self.machines_left -= 1
+        if self.running in self.begun_again:
+            self.report_lost_one(self.running, why)
+            self.running = None
+        if not self.left() or not self.machines_left:
+            return None
+        if self.running:
+            print(f"AGAIN {self.running}: {why} while it ran")
+            indent(read(self.path(self.running)))
+            self.begun_again.add(self.running)
+        else:
+            print(f"A new machine goes on with {self.left()[0]}: {why} before it began")
+        self.running = None
+        self.show_console()
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.console(), f"{self.console()}.{self.machines_left}")
+        return list(self.limits).index(self.left()[0]) + 1
+
+    def report_lost_one(self, name, why):
+        self.verdicts[name] = LOST
+        print(f"LOST {name}: {why} while it ran")
+        indent(read(self.path(name)))
+
+    def report_lost(self, why):
+        """What no machine will go on with."""
+        lost = self.left()
         for name in lost:
-            self.verdicts[name] = LOST
             if name == self.running:
-                print(f"LOST {name}: {why} while it ran")
-                indent(read(self.path(name)))
+                self.report_lost_one(name, why)
             else:
-                open(self.path(name), "w", encoding="utf-8").close()
+                self.verdicts[name] = LOST
                 print(f"LOST {name}: {why} before it began")
+                open(self.path(name), "w", encoding="utf-8").close()
         if lost:
-            print("The console's last lines:")
-            indent("\n".join(read(self.console()).splitlines()[-CONSOLE_LINES:]))
+            self.show_console()
+
+    def show_console(self):
+        print("The console's last lines:")
+        indent("\n".join(read(self.console()).splitlines()[-CONSOLE_LINES:]))
 
     def console(self):
         return os.path.join(self.folder, "console.log")
@@ -111,8 +153,9 @@ class Results:
 class Machine:
     """QEMU, with the guest's results port on its standard input and output."""
 
-    def __init__(self, command, results, limit):
+    def __init__(self, command, results, limit, monitor):
         self.results = results
+        self.monitor = monitor
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         bufsize=0)
         self.console_size = 0
@@ -177,9 +220,29 @@ class Machine:
                 if not self.give_up():
                     return "the VM was cut off, for it does not give the test up,"
 
+    def ask_for_traces(self):
+        """Has the kernel of a machine that is there yet say what its processors do."""
+        if not self.monitor or self.process.poll() is not None:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX) as monitor:
+                monitor.connect(self.monitor)
+                monitor.sendall(b"nmi\n")
+                patience = self.patience(TRACES)
+                while self.process.poll() is None and not patience.is_over():
+                    time.sleep(0.5)
+        except OSError as error:
+            print(f"QEMU's monitor cannot be asked for an NMI: {error}")
+
     def end(self):
         self.process.kill()
         self.process.wait()
+
+
+def begin_with(first, command):
+    """QEMU's command line with a word for the guest on that of its kernel."""
+    place = command.index("-append") + 1
+    return [*command[:place], f"{command[place]} first={first}", *command[place + 1:]]
 
 
 def on_signal(number, _):
@@ -192,17 +255,25 @@ def main():
     parser.add_argument("--results", required=True)
     parser.add_argument("--stream", default="")
     parser.add_argument("--timeout", type=int, default=0)
+    parser.add_argument("--machines", type=int, default=1)
+    parser.add_argument("--monitor")
     parser.add_argument("qemu", nargs=argparse.REMAINDER)
     options = parser.parse_args()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    results = Results(options)
-    machine = Machine(options.qemu, results, options.timeout)
-    try:
-        why = machine.follow()
-    finally:
-        machine.end()
+    results, command = Results(options), options.qemu
+    while True:
+        machine = Machine(command, results, options.timeout, options.monitor)
+        try:
+            why = machine.follow()
+            machine.ask_for_traces()
+        finally:
+            machine.end()
+        first = results.left() and results.goes_on(why)
+        if not first:
+            break
+        command = begin_with(first, options.qemu)
     results.report_lost(why)
     sys.exit(0 if results.conclude() else 1)
 

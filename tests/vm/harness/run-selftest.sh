@@ -51,11 +51,13 @@ expect_line all 'HANG hanging-in-python \(cut off after [0-9.]+ s\)'
 expect_line all '    Fatal Python error: Aborted'
 expect_line all 'PASS python .*'
 expect_line all 'PASS devices .*'
+expect_line all 'AGAIN ending-the-vm: the VM ended while it ran'
 expect_line all 'LOST ending-the-vm: the VM ended while it ran'
 expect_line all '    the VM is about to end'
 expect_line all '    .*Kernel panic.*'
-expect_line all 'LOST never-begun: the VM ended before it began'
-expect "summary" "$(cat "$work/results/summary")" "passed 4 failed 5 hung 2 skipped 1"
+expect_line all 'A new machine goes on with after-the-end: the VM ended before it began'
+expect_line all 'PASS after-the-end .*'
+expect "summary" "$(cat "$work/results/summary")" "passed 5 failed 4 hung 2 skipped 1"
 expect "log of passing" "$(cat "$work/results/passing.log")" $'to stdout\nto stderr'
 
 expect "status of a run without failures" "$(run good --only 'p*' --stream passing)" 0

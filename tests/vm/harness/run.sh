@@ -3,7 +3,8 @@
 #
 # The machine is emulated by TCG with a VT-d IOMMU, so that its kernel has real VFIO without any
 # hardware. Status 0 means that every listed test passed or was skipped. A test without a result,
-# because the VM died or hung, is LOST, which counts as failed. follow.py says what hangs.
+# because the VM died or hung, is begun AGAIN in another one, and is LOST at the second time, which
+# counts as failed. follow.py says what hangs.
 
 . "$(dirname "$0")/common.sh"
 
@@ -13,14 +14,16 @@ usage="usage: run.sh --kernel NAME --list FILE [OPTION...] SRC:DEST...
   --only PATTERN    run only the tests whose names match this shell pattern
   --results DIR     leave NAME.log of every test, console.log and summary there
   --stream NAME     print this test's output as it comes
-  --timeout SECONDS cut the VM off, whatever it does (default: each test has its own timeout)
+  --timeout SECONDS cut the VM off, whatever it does, and start no other (default: each test has its
+                    own timeout)
+  --machines N      how many VMs there may be, as the next goes on where one is lost (default 3)
   --mem MB          the guest's memory (default 1536)
   --edu N           how many edu devices, each in its own IOMMU group (default 4)
   --interactive     a shell in the VM instead of the tests; ends with exit, or Ctrl-A x
 SRC:DEST are files and folders for the guest, see image.sh"
 
 here=$(dirname "$(readlink -f "$0")")
-kernel_name='' list='' only='*' results='' stream='' total='' mem=1536 edu=4 interactive=''
+kernel_name='' list='' only='*' results='' stream='' total='' machines=3 mem=1536 edu=4 interactive=''
 
 parse_arguments() {
 	while [[ ${1-} == --* ]]; do
@@ -43,6 +46,7 @@ parse_arguments() {
 		--results) results=$2 ;;
 		--stream) stream=$2 ;;
 		--timeout) total=$2 ;;
+		--machines) machines=$2 ;;
 		--mem) mem=$2 ;;
 		--edu) edu=$2 ;;
 		*) usage_error "unknown option $1"$'\n'"$usage" ;;
@@ -83,6 +87,8 @@ build_machine() {
 	kernel=$("$here/kernel.sh" "$kernel_name")
 	"$here/image.sh" -o "$work/initramfs.cpio" "$kernel" "$work/list:/tests/list" "${items[@]}"
 	truncate -s 16M "$work/nvme.img"
+	# At the NMI which a VM gets before it is cut off, the kernel shows where each processor is
+	append+=" unknown_nmi_panic panic_print=0x40"
 	[[ $interactive ]] && append+=" interactive=1"
 
 	read -ra machine < <(accelerator)
@@ -119,8 +125,9 @@ fi
 
 # Waited for, so that a signal ends it and leaves nothing
 /usr/bin/python3 "$here/follow.py" --list "$work/list" --results "$results" --stream "$stream" \
-	--timeout "${total:-0}" \
-	qemu-system-x86_64 "${machine[@]}" -serial "file:$results/console.log" -serial stdio &
+	--timeout "${total:-0}" --machines "$machines" --monitor "$work/monitor" \
+	qemu-system-x86_64 "${machine[@]}" -serial "file:$results/console.log" -serial stdio \
+	-monitor "unix:$work/monitor,server=on,wait=off" &
 vm=$!
 status=0
 wait "$vm" || status=$?

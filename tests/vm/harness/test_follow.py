@@ -29,13 +29,13 @@ class FollowTest(unittest.TestCase):
         self.folder = folder.name
         self.console = os.path.join(folder.name, "console.log")
 
-    def follow(self, machine, *options, tests=("one 1 x", "two 1 y"), before=()):
+    def follow(self, machine, *options, tests=("one 1 x", "two 1 y"), before=(), after=()):
         """(exit status, what it prints)"""
         listed = os.path.join(self.folder, "list")
         with open(listed, "w", encoding="ascii") as file:
             file.write("".join(test + "\n" for test in tests))
         arguments = ["follow.py", "--list", listed, "--results", self.folder, *options,
-                     *before, "sh", "-c", machine, self.console]
+                     *before, "sh", "-c", machine, self.console, *after]
         output = io.StringIO()
         with mock.patch.multiple(follow, QUIET=1, OBEY=1), mock.patch("signal.signal"), \
                 mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(output), \
@@ -95,6 +95,33 @@ class FollowTest(unittest.TestCase):
         _, output = self.follow('echo "@begin one"; exit 1')
         self.assertIn("LOST one: the VM ended while it ran\n", output)
         self.assertIn("LOST two: the VM ended before it began\n", output)
+
+    def test_a_new_machine_goes_on_and_begins_the_lost_test_again(self):
+        once = 'case $2 in "") echo dead >"$0"; echo "@begin one"; echo "@end one pass 0 0.1"; ' \
+            'echo "@begin two"; exit;; esac; [ "$2" = " first=2" ] && echo "@begin two"; ' \
+            'echo "@end two pass 0 0.2"'
+        status, output = self.follow(once, "--machines", "2", after=("-append", ""))
+        self.assertEqual(output, "PASS one (0.1 s)\nAGAIN two: the VM ended while it ran\n"
+                                 "The console's last lines:\n    dead\nPASS two (0.2 s)\n"
+                                 "passed 2 failed 0 hung 0 skipped 0\n")
+        self.assertEqual(status, 0)
+
+    def test_who_is_lost_twice_is_lost_and_the_next_is_run(self):
+        deadly = 'if [ "$2" = " first=2" ]; then echo "@begin two"; echo "@end two pass 0 0.2"; ' \
+            'else echo "@begin one"; fi'
+        status, output = self.follow(deadly, "--machines", "3", after=("-append", ""))
+        self.assertEqual([line for line in output.splitlines() if line[0].isupper()],
+                         ["AGAIN one: the VM ended while it ran", "The console's last lines:",
+                          "LOST one: the VM ended while it ran",
+                          "A new machine goes on with two: the VM ended before it began",
+                          "The console's last lines:", "PASS two (0.2 s)"])
+        self.assertTrue(output.endswith("passed 1 failed 1 hung 0 skipped 0\n"), output)
+        self.assertEqual(status, 1)
+
+    def test_there_are_no_more_machines_than_said(self):
+        _, output = self.follow('echo "@begin one"', "--machines", "2", after=("-append", ""))
+        self.assertIn("LOST one: the VM ended while it ran\nLOST two: the VM ended before it began",
+                      output)
 
     def test_a_limit_for_all_ends_also_who_shows_life(self):
         _, output = self.follow('while :; do echo x >>"$0"; sleep 0.1; done', "--timeout", "2")
