@@ -30,14 +30,17 @@
 #define FAKE_BYTES \
 	(1 << 20) /* and the letter: the size of a memfd that looks like something else */
 
+#define NSEC	   1000000000LL
+#define START_NSEC (1000000 * NSEC)
+
 static struct {
 	int socket, life; /* offered */
 	pid_t pid;
 	uid_t uid;
-	unsigned int seconds_passed;
 	unsigned int break_after; /* the call after so many more fails; 0: none does */
 	bool has_broken;
-} fake = {.socket = -1, .life = -1};
+	gint64 nsec; /* since the machine's start */
+} fake = {.socket = -1, .life = -1, .nsec = START_NSEC};
 
 /* What is no real descriptor of its kind; a link proves what the daemon sees in /proc and /sys. */
 static const struct guise {
@@ -291,21 +294,30 @@ bool devnumbers_is_misc(unsigned int major_number, unsigned int minor_number, co
 }
 
 /*
- * In the place of the C library's, for libevent and GLib too: time is the machine's, and what has been
- * passed over.
+ * In the place of the C library's, for libevent and GLib too: time goes on by being asked for, and by
+ * being passed over. So an input is the same each time, however busy the machine is.
  */
 __attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *ret_time)
 {
-	int r = syscall(SYS_clock_gettime, clock, ret_time);
+	if (clock != CLOCK_MONOTONIC && clock != CLOCK_MONOTONIC_COARSE)
+		return syscall(SYS_clock_gettime, clock, ret_time);
+	fake.nsec += 1000;
+	*ret_time = (struct timespec){fake.nsec / NSEC, fake.nsec % NSEC};
+	return 0;
+}
 
-	if (r == 0 && (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE))
-		ret_time->tv_sec += fake.seconds_passed;
-	return r;
+/* And g_usleep()'s. */
+__attribute__((visibility("default"))) int nanosleep(const struct timespec *time,
+						     struct timespec *ret_rest)
+{
+	(void)ret_rest;
+	fake.nsec += time->tv_sec * NSEC + time->tv_nsec;
+	return 0;
 }
 
 void kernel_pass(unsigned int seconds)
 {
-	fake.seconds_passed += seconds;
+	fake.nsec += seconds * NSEC;
 }
 
 /* Descriptors */

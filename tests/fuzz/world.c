@@ -189,7 +189,6 @@ void world_turn(void)
 
 static void start(void)
 {
-	world.base = event_base_new();
 	g_assert(worker_start(world.base) == 0);
 	fdstore_init(0);
 	world.server = server_new(world.base, methods_dispatch);
@@ -203,7 +202,8 @@ static void stop(void)
 	g_assert(server_free(world.server));
 	keep_stop();
 	g_assert(worker_stop());
-	event_base_free(world.base);
+	/* The next daemon has the same base. */
+	g_assert(event_base_get_num_events(world.base, EVENT_BASE_COUNT_ADDED) == 0);
 }
 
 void world_restart(void)
@@ -273,6 +273,7 @@ static void open_for_good(void)
 		g_assert(fd >= 0);
 	fdinfo_begin();
 	eventfdcheck_begin();
+	world.base = event_base_new();
 	close_range(STDERR_FILENO + 1, OWN_FDS - 1, 0);
 }
 
