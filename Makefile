@@ -305,7 +305,7 @@ help:
 	@echo 'make lint       formatting, static analysis, both compilers'
 	@echo 'make bench      beside its peers and the kernel; BENCH_VM=0 without the VM'
 	@echo 'make coverage   the share of lines that the tests run'
-	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60)'
+	@echo 'make fuzz       the fuzzers, for FUZZ_SECONDS each (60); FUZZ_FAST=1 without sanitizers'
 	@echo 'make install    with DESTDIR and PREFIX ($(PREFIX)); LIBDIR is $(LIBDIR) if it is not given'
 	@echo 'make uninstall  with the same: removes what install has put there'
 	@echo 'SANITIZE=1 builds with ASan and UBSan into build/sanitized; V=1 shows the commands;'
