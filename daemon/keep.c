@@ -312,8 +312,12 @@ void keep_tidy(struct session *session)
 
 void keep_end(struct session *session, struct fdlist *fds, void (*done)(struct session *session))
 {
+	struct swap swap = {.drops = true};
+
+	if (session->objects.objects->len > 0)
+		swap.objects = object_set_steal(&session->objects);
 	session->debt.released = done;
-	begin(session, (struct swap){.drops = true}, fds);
+	begin(session, swap, fds);
 }
 
 void keep_settle(struct session *session)

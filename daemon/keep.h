@@ -67,8 +67,8 @@ void keep_removal(struct session *session, enum object_kind kind, const char *na
 void keep_tidy(struct session *session);
 
 /*
- * Drops all journals of the session, closes fds (taken from the list), then done(session). Busy
- * meanwhile. If keep_holds() then, systemd has not let go of everything: it is owed.
+ * Drops all journals of the session, closes its objects and fds (both are taken), then done(session).
+ * Busy meanwhile. If keep_holds() then, systemd has not let go of everything: it is owed.
  */
 void keep_end(struct session *session, struct fdlist *fds, void (*done)(struct session *session));
 

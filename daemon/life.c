@@ -56,8 +56,6 @@ void session_release(struct session *session)
 	oldorphan_forget(session);
 	if (session->peer && session->peer->writer.fds)
 		peer_close(session->peer); /* its answer would name descriptors closed here */
-	/* In the order of storing, so a device is closed before what was stored after it. */
-	object_set_take_all(&session->objects, &fds);
 	account_count_descriptors(session->account, -(ssize_t)opaque_list_count(session->opaque));
 	opaque_list_take_all(session->opaque, &fds);
 	keep_end(session, &fds, release_done);

@@ -7,6 +7,7 @@
 
 #include "daemon/account.h"
 #include "daemon/identify.h"
+#include "daemon/kernel.h"
 #include "daemon/tally.h"
 #include "daemon/worker.h"
 
@@ -135,23 +136,60 @@ void object_set_take_all(struct object_set *set, struct fdlist *list)
 
 	for (guint i = 0; i < set->objects->len; i++)
 		object_take_all(g_ptr_array_index(set->objects, i), list);
-	uncount(set);
-	remains = g_memdup2(set, sizeof(*set));
-	object_set_init(set, remains->account);
+	remains = object_set_steal(set);
 	if (remains->objects->len > FREED_AT_ONCE)
 		worker_run(free_remains, NULL, remains);
 	else
 		free_remains(remains);
 }
 
+struct object_set *object_set_steal(struct object_set *set)
+{
+	struct object_set *stolen;
+
+	for (guint i = 0; i < set->tables->len; i++)
+		tally_end(g_steal_pointer(
+			&((struct object *)g_ptr_array_index(set->tables, i))->tally));
+	uncount(set);
+	stolen = g_memdup2(set, sizeof(*set));
+	object_set_init(set, stolen->account);
+	stolen->account = NULL;
+	return stolen;
+}
+
+void object_set_close(struct object_set *stolen)
+{
+	for (guint i = 0; i < stolen->objects->len; i++) {
+		struct object *object = g_ptr_array_index(stolen->objects, i);
+
+		for (guint at = 0; at < object->fds->len; at++) {
+			int *fd = &g_array_index(object->fds, int, at);
+
+			if (*fd >= 0)
+				kernel->close(*fd);
+			*fd = -1;
+		}
+	}
+	free_remains(stolen);
+}
+
+static void close_stolen(void *stolen)
+{
+	object_set_close(stolen);
+}
+
 void object_set_clear(struct object_set *set)
 {
-	auto_fdlist fds = {.close_all = worker_close_all};
+	struct object_set *stolen;
 
 	if (!set->objects)
 		return;
-	object_set_take_all(set, &fds);
-	object_set_free(set);
+	stolen = object_set_steal(set);
+	free_memory(set);
+	if (stolen->objects->len > 0)
+		worker_run(close_stolen, NULL, stolen);
+	else
+		free_remains(stolen);
 }
 
 char *object_spell(enum object_kind kind, const char *name)
@@ -416,6 +454,14 @@ void object_set_add_missing(struct object_set *set, struct object *object,
 
 void object_set_forget(struct object_set *set, guint n)
 {
-	if (n > 0)
-		g_ptr_array_remove_range(set->objects, 0, n);
+	if (n == 0)
+		return;
+	g_ptr_array_remove_range(set->objects, 0, n);
+	g_ptr_array_set_size(set->tables, 0);
+	for (guint i = 0; i < set->objects->len; i++) {
+		struct object *object = g_ptr_array_index(set->objects, i);
+
+		if (object->kind == OBJECT_TABLE)
+			g_ptr_array_add(set->tables, object);
+	}
 }

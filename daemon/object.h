@@ -58,6 +58,13 @@ void object_set_clear(struct object_set *set);
 void object_set_take_all(struct object_set *set, struct fdlist *list);
 
 /*
+ * Moves all out at once, however much it is, and counts it for nobody; the set is empty then. What
+ * there was is the caller's, to be closed in the order of storing, and freed, in a thread.
+ */
+struct object_set *object_set_steal(struct object_set *set);
+void object_set_close(struct object_set *stolen);
+
+/*
  * The name as it is kept, to g_free(): a device's, if it is a PCI address, as the kernel spells that,
  * in lower case. So no device has two names.
  */

@@ -82,6 +82,8 @@ static void close_in_thread(void *data)
 {
 	struct swap *swap = data;
 
+	if (swap->objects)
+		object_set_close(g_steal_pointer(&swap->objects));
 	for (size_t i = 0; i < swap->fds.n; i++)
 		kernel->close(swap->fds.fds[i]);
 	swap->fds.n = 0;
@@ -116,7 +118,7 @@ static void exchange_done(void *data)
 	swaps_with_copy -= swap->anew;
 	if (swap->session->server)
 		swap->exchanged(swap);
-	if (swap->fds.n > 0)
+	if (swap->fds.n > 0 || swap->objects)
 		worker_run_or_hang(close_in_thread, swap_done, swap);
 	else
 		swap_done(swap);

@@ -14,6 +14,7 @@
 #include "common/object.h"
 
 struct journal;
+struct object_set;
 struct session;
 
 struct swap {
@@ -30,12 +31,13 @@ struct swap {
 	bool is_again; /* PID 1 did not do it before: it is asked whether it listens first */
 	/* An object that was taken out, whose removal the old journal gets if it stays. */
 	enum object_kind removed_kind;
-	char *removed;	     /* NULL: none */
-	struct fdlist fds;   /* to be closed at the end, in this order; they are taken */
-	struct journal *in;  /* the new copy; NULL: none was made */
-	bool in_is_left;     /* it is not stored, and systemd may have some of it */
-	bool old_is_gone;    /* systemd has the old journal no longer */
-	unsigned int n_gone; /* nor the first so many of session->debt.journals */
+	char *removed;		    /* NULL: none */
+	struct object_set *objects; /* to be closed at the end; taken; NULL: none */
+	struct fdlist fds;	    /* to be closed after those, in this order; they are taken */
+	struct journal *in;	    /* the new copy; NULL: none was made */
+	bool in_is_left;	    /* it is not stored, and systemd may have some of it */
+	bool old_is_gone;	    /* systemd has the old journal no longer */
+	unsigned int n_gone;	    /* nor the first so many of session->debt.journals */
 	int stored, dropped; /* 0, or -errno: why there is no new copy, or why something is left */
 };
 

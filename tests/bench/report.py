@@ -184,6 +184,7 @@ STALLS = {
     "tables": "List of full tables",
     "shows": "Show of 9000 long names, unread",
     "removes": "Remove from 9000 objects",
+    "batches": "Store of 8000 objects in one batch, and their Release",
     "names": "names that collide",
     "fetches": "Fetch, unread",
     "log": "bad messages, the log unread",

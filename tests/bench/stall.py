@@ -119,6 +119,19 @@ def removes(attacker, _fds):
         attacker.clients.pop().call("Release")
 
 
+def batches(attacker, _fds):
+    """Of 8,000 objects, each the second into its session, so that it is neither small nor the first."""
+    one = eventfds(1)[0]
+    while True:
+        client = loads.new_session(attacker, "batch")
+        client.store([describe("eventfd", "first", 8001)], [one])
+        for at in range(0, 8000, 250):
+            objects = [describe("eventfd", f"e{i}", i + 1, i - at) for i in range(at, at + 250)]
+            client.store(objects, [one] * 250, continues=at < 7750)
+        client.call("Release")
+        attacker.clients.pop().close()
+
+
 def hanging_closes(scene, lingering):
     """256 of them, and then connections that are given up."""
     evil = scene.user(ATTACKER)
@@ -193,6 +206,7 @@ SCENES = {
     "names": alone("names", colliding_names),
     "fetches": alone("fetches", loads.fetch_and_not_read, 20, 200),
     "removes": alone("removes", removes, store=True),
+    "batches": alone("batches", batches, store=True),
     "sessions": sessions,
     "log": full_log,
     "closes": closes,

@@ -13,6 +13,7 @@
 #include "daemon/fdinfo.h"
 #include "daemon/kernel.h"
 #include "daemon/object.h"
+#include "daemon/tally.h"
 #include "daemon/worker.h"
 #include "tests/unit/suite.h"
 
@@ -255,6 +256,24 @@ START_TEST(taking_all_empties_the_set_without_its_gaps_in_order)
 }
 END_TEST
 
+START_TEST(what_is_forgotten_stays_another_sets_to_its_tally)
+{
+	struct object_set other;
+	struct object *table = object_with(OBJECT_TABLE, 1, "a", 0, 1);
+
+	object_set_init(&other, NULL);
+	assert_fits(table);
+	assert_fits(object_with(OBJECT_TABLE, 2, "b", 0, 1));
+	object_set_add(&other, table);
+	object_set_forget(&set, 1);
+	object_set_clear(&set);
+	ck_assert_int_eq(open_fds(), fds_before + 1);
+	ck_assert_ptr_nonnull(table->tally);
+	ck_assert_int_eq(table->tally->table, g_array_index(table->fds, int, 0));
+	object_set_clear(&other);
+}
+END_TEST
+
 START_TEST(a_set_that_was_cleared_can_be_cleared_again)
 {
 	assert_fits(object_with(OBJECT_EVENTFD, 1, "a", 0, 3));
@@ -384,6 +403,7 @@ SUITE("object", setup, teardown)
 	tcase_add_test(tests, a_state_takes_the_place_of_the_last_of_its_name);
 	tcase_add_test(tests, a_removed_object_is_its_takers_and_its_name_and_id_are_free);
 	tcase_add_test(tests, taking_all_empties_the_set_without_its_gaps_in_order);
+	tcase_add_test(tests, what_is_forgotten_stays_another_sets_to_its_tally);
 	tcase_add_test(tests, a_set_that_was_cleared_can_be_cleared_again);
 	tcase_add_test(tests, no_choice_of_names_and_ids_makes_a_look_up_long);
 	tcase_add_test(tests, gaps_are_no_descriptors);
