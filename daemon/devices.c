@@ -4,6 +4,7 @@
 
 #include "daemon/namehash.h"
 #include "daemon/object.h"
+#include "daemon/opaque.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 
@@ -27,6 +28,15 @@ void devices_take(struct server *server, struct session *session, const struct o
 	}
 }
 
+void devices_take_opaque(struct server *server, struct session *session)
+{
+	g_autoptr(GPtrArray) names = opaque_list_devices(session->opaque);
+
+	for (guint i = 0; i < names->len; i++)
+		if (!devices_holder(server, g_ptr_array_index(names, i)))
+			devices_take_closing(server, session, g_ptr_array_index(names, i));
+}
+
 struct session *devices_holder(const struct server *server, const char *name)
 {
 	return g_hash_table_lookup(server->devices, name);
@@ -39,9 +49,10 @@ static gboolean is_closed(gpointer name, gpointer value, gpointer data)
 	return value == session && !object_set_find(&session->objects, OBJECT_DEVICE, name);
 }
 
-void devices_drop_closed(struct server *server, const struct session *session)
+void devices_drop_closed(struct server *server, struct session *session)
 {
-	g_hash_table_foreach_remove(server->devices, is_closed, (gpointer)session);
+	g_hash_table_foreach_remove(server->devices, is_closed, session);
+	devices_take_opaque(server, session);
 }
 
 static gboolean is_of_session(gpointer key, gpointer value, gpointer session)

@@ -46,7 +46,7 @@ static char *tell_orphaned(const struct session *session, const struct happening
 					   : g_strdup_printf("its holder%s", unit);
 	g_autofree char *devices = with_devices(session);
 	g_autofree char *settled = spaces_settled(detail->spaces, detail->usec);
-	size_t n = object_set_total(&session->objects);
+	size_t n = session_descriptors(session);
 
 	return g_strdup_printf("session %s is orphaned: %s died; %zu descriptor%s held%s%s",
 			       session->name, process, n, n == 1 ? " is" : "s are", devices,
@@ -89,7 +89,7 @@ static char *tell_aged(const struct session *session, const struct happening_det
 	g_autofree char *devices = with_devices(session);
 	g_autofree char *owner = session->uid == 0 ? g_strdup("")
 						   : g_strdup_printf("--uid %u ", session->uid);
-	size_t n = object_set_total(&session->objects);
+	size_t n = session_descriptors(session);
 
 	(void)detail;
 	return g_strdup_printf(

@@ -56,7 +56,8 @@ void session_release(struct session *session)
 	oldorphan_forget(session);
 	if (session->peer && session->peer->writer.fds)
 		peer_close(session->peer); /* its answer would name descriptors closed here */
-	account_count_descriptors(session->account, -(ssize_t)opaque_list_count(session->opaque));
+	account_count_descriptors(session->account, -(ssize_t)session->opaque_held);
+	session->opaque_held = 0;
 	opaque_list_take_all(session->opaque, &fds);
 	keep_end(session, &fds, release_done);
 }
@@ -175,6 +176,7 @@ static struct holder recover_holder(struct holder *found)
 static void recover_devices(struct session *session, const struct replay *replay)
 {
 	devices_take(session->server, session, &session->objects);
+	devices_take_opaque(session->server, session);
 	session->debt.copy = replay->removed;
 	session->device_closing = replay->removed_devices->len > 0;
 	for (guint i = 0; i < replay->removed_devices->len; i++)
@@ -199,7 +201,8 @@ struct session *session_recover(struct server *server, struct replay *replay,
 	session->spaces = g_steal_pointer(&replay->spaces);
 	object_set_move(&session->objects, &replay->objects);
 	opaque_list_move(session->opaque, replay->opaque);
-	account_count_descriptors(session->account, opaque_list_count(session->opaque));
+	session->opaque_held = opaque_list_count(session->opaque);
+	account_count_descriptors(session->account, (ssize_t)session->opaque_held);
 	server_add_session(server, session);
 	recover_devices(session, replay);
 	if (session->state == SESSION_RELEASING) {

@@ -130,6 +130,27 @@ size_t opaque_list_count(const GPtrArray *list)
 	return n;
 }
 
+GPtrArray *opaque_list_devices(const GPtrArray *list)
+{
+	GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+
+	for (guint i = 0; i < list->len; i++) {
+		const struct opaque *opaque = g_ptr_array_index(list, i);
+		const json_t *object;
+		size_t at;
+
+		json_array_foreach(opaque->objects, at, object)
+		{
+			const char *kind = json_string_value(json_object_get(object, "kind"));
+			const char *name = json_string_value(json_object_get(object, "name"));
+
+			if (name && kind && object_kind_from_name(kind) == OBJECT_DEVICE)
+				g_ptr_array_add(names, object_spell(OBJECT_DEVICE, name));
+		}
+	}
+	return names;
+}
+
 char *opaque_list_describe(const GPtrArray *list)
 {
 	size_t n = 0, descriptors = opaque_list_count(list);

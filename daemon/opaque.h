@@ -44,6 +44,9 @@ bool opaque_list_remove(GPtrArray *list, const char *kind, const char *name);
 /* How many descriptors are held so. */
 size_t opaque_list_count(const GPtrArray *list);
 
+/* Names of the devices among them, as object_spell() has them, with g_ptr_array_unref(). */
+GPtrArray *opaque_list_devices(const GPtrArray *list);
+
 /* "2 objects cannot be used by this daemon, the first being device x: why", to g_free(); NULL: none. */
 char *opaque_list_describe(const GPtrArray *list);
 

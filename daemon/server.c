@@ -98,11 +98,11 @@ size_t server_descriptors(const struct server *server)
 {
 	size_t n = 0;
 	GHashTableIter iter;
-	gpointer session;
+	gpointer item;
 
 	g_hash_table_iter_init(&iter, server->sessions);
-	while (g_hash_table_iter_next(&iter, &session, NULL))
-		n += object_set_total(&((struct session *)session)->objects);
+	while (g_hash_table_iter_next(&iter, &item, NULL))
+		n += session_descriptors(item);
 	return n;
 }
 

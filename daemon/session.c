@@ -87,6 +87,11 @@ GPtrArray *session_devices(const struct session *session)
 	return devices;
 }
 
+size_t session_descriptors(const struct session *session)
+{
+	return object_set_total(&session->objects) + session->opaque_held;
+}
+
 /* Busy times */
 
 void session_wait(struct session *session, struct peer *peer, void (*then)(struct peer *peer))
@@ -171,7 +176,7 @@ void session_free(struct session *session)
 	g_clear_pointer(&session->old, event_free);
 	object_set_clear(&session->objects);
 	account_count_in_flight(session->account, -(ssize_t)session->in_flight);
-	account_count_descriptors(session->account, -(ssize_t)opaque_list_count(session->opaque));
+	account_count_descriptors(session->account, -(ssize_t)session->opaque_held);
 	g_ptr_array_unref(session->opaque);
 	session->account->sessions--;
 	account_put(session->account);

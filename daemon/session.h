@@ -67,6 +67,7 @@ struct session {
 	struct object_set objects;
 	struct summary summary;	 /* of what it holds, by the last survey */
 	GPtrArray *opaque;	 /* what it holds besides, unknown: daemon/opaque.h */
+	size_t opaque_held;	 /* descriptors of that */
 	GHashTable *spaces;	 /* name -> struct space_status: what the orphan work found */
 	struct intake *intake;	 /* of objects, under way, or what came of it; NULL: none */
 	struct journal *journal; /* NULL: there is no fd store, or it has failed */
@@ -117,6 +118,9 @@ void session_free(struct session *session);
 
 /* " of UNIT", its holder's or last one's, or nothing; to g_free(). */
 char *session_of_unit(const struct session *session);
+
+/* How many it holds, with those that this daemon does not know what to do with. */
+size_t session_descriptors(const struct session *session);
 
 /* The names of its devices, sorted; they are the session's. */
 GPtrArray *session_devices(const struct session *session);

@@ -165,6 +165,17 @@ class BadObject(JournalTest):
                 self.check(1, reason, item)
                 self.assertTrue(eventually(lambda: select.select(readers, [], [], 0)[0]), "it is held")
 
+    def test_what_is_held_and_not_understood_is_counted(self):
+        device = {**describe("device", "0000:3b:00.0", 2, 1, space="dma"), "colour": "red"}
+        self.plant(device, fds=eventfds(1))
+        self.assertEqual(self.status()["descriptors"], 2)
+        vm = self.claim("vm", 1)
+        vm.kill()
+        held = "died; 2 descriptors are held"
+        self.assertTrue(eventually(lambda: held in self.daemon.log()), self.daemon.log())
+        self.release("vm")
+        self.assertEqual(self.status()["descriptors"], 0)
+
     def test_an_object_of_more_descriptors_than_came(self):
         self.plant(describe("eventfd", "t", 2, 1, count=5), fds=eventfds(2))
         item = describe("eventfd", "t", 2, 1, count=5)

@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "daemon/devices.h"
+#include "daemon/opaque.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 #include "daemon/worker.h"
@@ -97,9 +98,48 @@ START_TEST(a_device_goes_with_its_session_and_no_other)
 }
 END_TEST
 
+/* Of a newer daemon's journal. */
+static void hold_opaque(struct session *session, const char *name)
+{
+	struct fdlist fds = FDLIST_INIT;
+
+	opaque_list_add(session->opaque,
+			json_pack("[s, {}, {s:s}, {s:s, s:s}, {s:s, s:s}]", "no object", "kind",
+				  "device", "kind", "teapot", "name", "0000:00:0b.0", "kind",
+				  "device", "name", name),
+			&fds, "it is of a newer daemon");
+	devices_take_opaque(&server, session);
+}
+
+START_TEST(a_device_that_is_held_and_not_understood_is_its_sessions)
+{
+	hold_opaque(one, "0000:00:0A.0");
+	ck_assert_ptr_eq(devices_holder(&server, DEVICE), one);
+	ck_assert_ptr_null(devices_holder(&server, "0000:00:0b.0"));
+	devices_drop_closed(&server, one); /* of something else */
+	ck_assert_ptr_eq(devices_holder(&server, DEVICE), one);
+	devices_drop_all(&server, one);
+	ck_assert_ptr_null(devices_holder(&server, DEVICE));
+}
+END_TEST
+
+START_TEST(who_knows_a_device_has_it)
+{
+	store(other, DEVICE);
+	hold_opaque(one, DEVICE);
+	ck_assert_ptr_eq(devices_holder(&server, DEVICE), other);
+	take_out(other);
+	devices_drop_closed(&server, other);
+	devices_drop_closed(&server, one);
+	ck_assert_ptr_eq(devices_holder(&server, DEVICE), one);
+}
+END_TEST
+
 SUITE("devices", setup, teardown)
 {
 	tcase_add_test(tests, a_device_is_one_however_its_address_is_written);
 	tcase_add_test(tests, a_device_stays_with_its_session_until_it_is_closed);
 	tcase_add_test(tests, a_device_goes_with_its_session_and_no_other);
+	tcase_add_test(tests, a_device_that_is_held_and_not_understood_is_its_sessions);
+	tcase_add_test(tests, who_knows_a_device_has_it);
 }
