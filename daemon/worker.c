@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <glib.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -26,6 +25,7 @@
 #define LOOK_MSEC	   100
 
 gint64 worker_patience_usec = 20 * G_USEC_PER_SEC; /* for other work */
+unsigned int worker_closes;
 
 /* Until a thread is tried for again. */
 static const struct timeval start_pause = {.tv_usec = 250 * 1000};
@@ -55,9 +55,8 @@ static struct {
 
 	struct event *event, *try_again; /* these are the loop's */
 	int eventfd;
-	bool is_short;			  /* a thread was not to be had, and none was since */
-	unsigned int unfinished, closing; /* the second are some of the first */
-	unsigned int unfinished_hanging;
+	bool is_short; /* a thread was not to be had, and none was since */
+	unsigned int unfinished, unfinished_hanging;
 } worker = {.eventfd = -1};
 
 /* In the threads, and with the lock */
@@ -237,8 +236,6 @@ static struct work *take_finished(void)
 	return work;
 }
 
-static void close_in_thread(void *data);
-
 static void tell_finished(void)
 {
 	struct work *work;
@@ -248,8 +245,6 @@ static void tell_finished(void)
 			worker.unfinished_hanging--;
 		else
 			worker.unfinished--;
-		if (work->run == close_in_thread)
-			worker.closing--;
 		if (work->done)
 			work->done(work->data);
 		g_free(work);
@@ -343,13 +338,13 @@ static void wait_a_little(void)
 
 static void warn_of_unfinished(void)
 {
-	unsigned int others = worker.unfinished - worker.closing;
+	unsigned int others = worker.unfinished - worker_closes;
 
 	log_warning(
 		NULL,
 		"ends while threads are still at work in the kernel: %u close descriptors (a "
 		"device is reset?), %u do something else (a talk with systemd, or DMA of an orphan)",
-		worker.closing, others);
+		worker_closes, others);
 }
 
 bool worker_drain(void)
@@ -378,54 +373,4 @@ bool worker_stop(void)
 	worker_wait_for_hanging();
 	end();
 	return true;
-}
-
-/* Closing */
-
-struct closing {
-	void (*done)(void *data);
-	void *data;
-	size_t n;
-	int fds[];
-};
-
-static void close_in_thread(void *data)
-{
-	struct closing *closing = data;
-
-	for (size_t i = 0; i < closing->n; i++)
-		kernel->close(closing->fds[i]);
-}
-
-static void closing_done(void *data)
-{
-	struct closing *closing = data;
-
-	if (closing->done)
-		closing->done(closing->data);
-	g_free(closing);
-}
-
-void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data)
-{
-	struct closing *closing = g_malloc(sizeof(*closing) + n * sizeof(*fds));
-
-	closing->done = done;
-	closing->data = data;
-	closing->n = n;
-	if (n > 0)
-		memcpy(closing->fds, fds, n * sizeof(*fds));
-	worker.closing++;
-	worker_run(close_in_thread, closing_done, closing);
-}
-
-void worker_close(const int *fds, size_t n)
-{
-	worker_close_then(fds, n, NULL, NULL);
-}
-
-void worker_close_all(const int *fds, size_t n, void *unused)
-{
-	(void)unused;
-	worker_close(fds, n);
 }

@@ -18,6 +18,7 @@
 int worker_start(struct event_base *base);
 
 extern gint64 worker_patience_usec; /* at the daemon's end; a test has less */
+extern unsigned int worker_closes;  /* so much of the work that has not ended closes descriptors */
 
 /*
  * Waits for all work but what may hang, and runs what is done. false: after so long there was still
@@ -46,7 +47,7 @@ void worker_run(void (*work)(void *data), void (*done)(void *data), void *data);
  */
 void worker_run_or_hang(void (*work)(void *data), void (*done)(void *data), void *data);
 
-/* Closes descriptors in a thread (they are copied, the array stays the caller's). */
+/* daemon/worker-close.c: closes descriptors in a thread (they are copied, the array stays the caller's). */
 void worker_close(const int *fds, size_t n);
 
 /* What worker_close() does, with the parameters that struct fdlist wants; it counts for no user. */

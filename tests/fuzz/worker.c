@@ -6,9 +6,6 @@
 #include "daemon/worker.h"
 
 #include <glib.h>
-#include <string.h>
-
-#include "daemon/kernel.h"
 
 struct work {
 	void (*run)(void *data);
@@ -17,6 +14,7 @@ struct work {
 };
 
 gint64 worker_patience_usec;
+unsigned int worker_closes;
 
 static struct {
 	GQueue queue;
@@ -79,51 +77,4 @@ void worker_run(void (*run)(void *data), void (*done)(void *data), void *data)
 void worker_run_or_hang(void (*run)(void *data), void (*done)(void *data), void *data)
 {
 	worker_run(run, done, data);
-}
-
-struct closing {
-	void (*done)(void *data);
-	void *data;
-	size_t n;
-	int fds[];
-};
-
-static void close_them(void *data)
-{
-	struct closing *closing = data;
-
-	for (size_t i = 0; i < closing->n; i++)
-		kernel->close(closing->fds[i]);
-}
-
-static void tell_closed(void *data)
-{
-	struct closing *closing = data;
-
-	if (closing->done)
-		closing->done(closing->data);
-	g_free(closing);
-}
-
-void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data)
-{
-	struct closing *closing = g_malloc(sizeof(*closing) + n * sizeof(*fds));
-
-	closing->done = done;
-	closing->data = data;
-	closing->n = n;
-	if (n > 0)
-		memcpy(closing->fds, fds, n * sizeof(*fds));
-	worker_run(close_them, tell_closed, closing);
-}
-
-void worker_close(const int *fds, size_t n)
-{
-	worker_close_then(fds, n, NULL, NULL);
-}
-
-void worker_close_all(const int *fds, size_t n, void *unused)
-{
-	(void)unused;
-	worker_close(fds, n);
 }
