@@ -187,7 +187,7 @@ void object_set_clear(struct object_set *set)
 	stolen = object_set_steal(set);
 	free_memory(set);
 	if (stolen->objects->len > 0)
-		worker_run(close_stolen, NULL, stolen);
+		worker_close_by(close_stolen, stolen);
 	else
 		free_remains(stolen);
 }

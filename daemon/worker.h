@@ -18,7 +18,7 @@
 int worker_start(struct event_base *base);
 
 extern gint64 worker_patience_usec; /* at the daemon's end; a test has less */
-extern unsigned int worker_closes;  /* so much of the work that has not ended closes descriptors */
+extern unsigned int worker_closes;  /* so much of the work under way closes descriptors */
 
 /*
  * Waits for all work but what may hang, and runs what is done. false: after so long there was still
@@ -47,7 +47,7 @@ void worker_run(void (*work)(void *data), void (*done)(void *data), void *data);
  */
 void worker_run_or_hang(void (*work)(void *data), void (*done)(void *data), void *data);
 
-/* daemon/worker-close.c: closes descriptors in a thread (they are copied, the array stays the caller's). */
+/* In daemon/worker-close.c. Closes descriptors in a thread; they are copied. */
 void worker_close(const int *fds, size_t n);
 
 /* What worker_close() does, with the parameters that struct fdlist wants; it counts for no user. */
@@ -55,5 +55,8 @@ void worker_close_all(const int *fds, size_t n, void *unused);
 
 /* Closes descriptors in a thread, too; done(data) runs in the loop once they are closed. */
 void worker_close_then(const int *fds, size_t n, void (*done)(void *data), void *data);
+
+/* Closes what by(data) finds there, which runs in a thread. */
+void worker_close_by(void (*by)(void *data), void *data);
 
 #endif
