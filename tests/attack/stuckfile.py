@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A FUSE file whose pages never come, made by an unprivileged user: a write from such a page into
-another file sleeps in the kernel with that file's lock, for as long as the user likes."""
+another file sleeps in the kernel with that file's lock, for as long as the user likes, and so does
+who reads a directory into it."""
 
 import contextlib
 import ctypes
@@ -101,19 +102,32 @@ def fork(work, *arguments):
     return pid
 
 
+def waits_in(pid, *functions):
+    with open(f"/proc/{pid}/wchan", encoding="ascii") as place:
+        return place.read() in functions
+
+
 def write_stuck(target, fd, offset):
     file = os.open(target, os.O_RDONLY)
     page = mmap.mmap(file, PAGE, mmap.MAP_SHARED, mmap.PROT_READ)
     os.pwrite(fd, memoryview(page), offset)
 
 
-class StuckWriter:
-    """A process of this user that writes to fd and never ends, until let_go()."""
+def list_stuck(target, path):
+    file, folder = os.open(target, os.O_RDONLY), os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    page = mmap.mmap(file, PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    # Its address, without a look into it
+    libc.getdents64(folder, ctypes.byref(ctypes.c_char.from_buffer(page)), ctypes.c_size_t(PAGE))
 
-    def __init__(self, uid, fd, offset=0):
+
+class Stuck:
+    """A process of this user that does work(target, ...) and never ends, until let_go(). target: the
+    file whose pages never come."""
+
+    def __init__(self, uid, work, *arguments):
         ends, theirs = os.pipe()
         self.directory = tempfile.mkdtemp(prefix="stuck-")
-        self.pid = fork(self._run, uid, fd, offset, theirs)
+        self.pid = fork(self._run, uid, theirs, work, arguments)
         os.close(theirs)
         pids = os.read(ends, 100)
         os.close(ends)
@@ -124,9 +138,9 @@ class StuckWriter:
         _, self.writer = pids.decode().split()
         if not eventually(self.is_stuck, 5):
             self.let_go()
-            raise Impossible("the write does not hang")
+            raise Impossible("it does not hang")
 
-    def _run(self, uid, fd, offset, told):
+    def _run(self, uid, told, work, arguments):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
             path, target = device_for_all(self.directory)
@@ -139,7 +153,7 @@ class StuckWriter:
             server = fork(serve, device, started)
             os.read(ready, 1)
             os.close(device)
-            writer = fork(write_stuck, target, fd, offset)
+            writer = fork(work, target, *arguments)
             os.write(told, b"ok %d" % writer)
         except BaseException as error:
             os.write(told, str(error).encode())
@@ -150,8 +164,7 @@ class StuckWriter:
         os.waitpid(writer, 0)
 
     def is_stuck(self):
-        with open(f"/proc/{self.writer}/wchan", encoding="ascii") as place:
-            return place.read() == "request_wait_answer"
+        return waits_in(self.writer, "request_wait_answer")
 
     def file(self):
         """A descriptor of the file whose pages never come, for the caller to close."""
@@ -169,3 +182,37 @@ class StuckWriter:
             os.waitpid(self.pid, 0)
             self.pid = None
             os.rmdir(self.directory)
+
+
+class StuckWriter(Stuck):
+    """Writes to fd, and so keeps its lock."""
+
+    def __init__(self, uid, fd, offset=0):
+        super().__init__(uid, write_stuck, fd, offset)
+
+
+class StuckDirectory(Stuck):
+    """Reads a directory, for which a second process waits that would make a file there: whoever looks
+    for a name in it that the kernel has not met there yet waits, too."""
+
+    def __init__(self, uid, path):
+        self.maker = None
+        super().__init__(uid, list_stuck, path)
+        self.maker = fork(self._make, uid, path)
+        # Some kernels tell who waits for the lock, others what that does for it
+        if not eventually(lambda: waits_in(self.maker, "rwsem_down_write_slowpath", "path_openat"), 5):
+            self.let_go()
+            raise Impossible("nobody waits for the directory")
+
+    def _make(self, uid, path):
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+        die_with_parent()
+        os.open(path + "/there-is-no-such-file", os.O_WRONLY | os.O_CREAT)
+
+    def let_go(self):
+        super().let_go()
+        if self.maker:
+            os.waitpid(self.maker, 0)
+            self.maker = None

@@ -13,7 +13,7 @@ from attacktest import ATTACKER, AttackTest
 from client import SESSION, Client, VarlinkError, encode
 from fds import HEADER, MAX_SLOTS, SLOT, close, describe, eventfd, make_table, memfd, track
 import files
-from stuckfile import Impossible, StuckWriter
+from stuckfile import Impossible, StuckDirectory, StuckWriter
 
 KINDS = ("container", "group", "device", "iommufd", "memory", "eventfd", "table", "state")
 MFD_HUGETLB, MFD_ALLOW_SEALING = 4, 2
@@ -167,13 +167,13 @@ def answers_of_all(attacker, _fds):
 class Locks(AttackTest):
     """Files whose lock in the kernel their owner holds, and never lets go."""
 
-    def stuck(self, fd, offset=0):
+    def stuck(self, what, make=StuckWriter):
         try:
-            writer = StuckWriter(ATTACKER, fd, offset)
+            stuck = make(ATTACKER, what)
         except Impossible as error:
             self.skipTest(f"no user can make a FUSE file here: {error}")
-        self.addCleanup(writer.let_go)
-        return writer
+        self.addCleanup(stuck.let_go)
+        return stuck
 
     def hang(self, kind, fd, n=1):
         writer = self.stuck(fd)
@@ -201,6 +201,19 @@ class Locks(AttackTest):
         self.others_are_served(2, 1)
         self.end_daemon()
 
+    def test_a_process_whose_folder_in_proc_is_kept_locked_hangs_nobody_else(self):
+        evil = [self.attacker() for _ in range(6)]
+        for process in evil:
+            know_files_of(process.pid)
+        stuck = [self.stuck(f"/proc/{process.pid}", StuckDirectory) for process in evil]
+        for i, process in enumerate(evil):
+            self.assertEqual(process.attach(f"stuck{i}")["start"], "new")
+        self.others_are_served()
+        hanging = sum(is_uninterruptible(thread) for thread in threads_of(self.daemon.pid))
+        self.assertEqual(hanging, 1, "threads hang, and one user may have one")
+        for one in stuck:
+            one.let_go()
+
     def test_a_file_of_fuse_whose_server_is_silent_is_refused_at_once(self):
         writer = self.stuck(memfd(8192))
         fd = track(writer.file())
@@ -218,6 +231,22 @@ class Locks(AttackTest):
         for i in range(5):
             evil.store([describe("memory", f"m{i}", i + 1)], [fd])
             self.others_are_served(3, 1)
+
+
+def know_files_of(pid):
+    """What patience.py reads of every process is found from now on without a look into its folder."""
+    for name in ("stat", "cmdline", "wchan", "schedstat", f"task/{pid}/schedstat", f"task/{pid}/stat"):
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            file.read()
+
+
+def threads_of(pid):
+    return [f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task")]
+
+
+def is_uninterruptible(thread):
+    with open(thread + "/stat", encoding="ascii") as file:
+        return file.read().rsplit(")")[-1].split()[0] == "D"
 
 
 def write_for_ever(_attacker, fds):
