@@ -179,20 +179,13 @@ static bool is_orphaned(struct connection *connection, const char *name)
 {
 	auto_call_error error = {0};
 	json_t *answer = NULL, *session;
-	bool orphaned = false;
-	size_t i;
+	bool orphaned;
 
-	check(connection_call(connection, SESSION_METHOD("List"), NULL, NULL, 0, -1, &answer, NULL,
-			      &error),
-	      "List");
-	json_array_foreach(json_object_get(answer, "sessions"), i, session)
-	{
-		const char *text = json_string_value(json_object_get(session, "name"));
-		const char *state = json_string_value(json_object_get(session, "state"));
-
-		if (strcmp(text, name) == 0)
-			orphaned = strcmp(state, "orphaned") == 0;
-	}
+	check(connection_call(connection, SESSION_METHOD("Show"), json_pack("{s:s}", "name", name),
+			      NULL, 0, -1, &answer, NULL, &error),
+	      "Show");
+	session = json_object_get(answer, "session");
+	orphaned = strcmp(json_string_value(json_object_get(session, "state")), "orphaned") == 0;
 	json_decref(answer);
 	return orphaned;
 }
