@@ -231,7 +231,7 @@ def main():
         hand_over(holder.daemon)
     journal()
     growth()
-    for n in (10, 50, 100, 150):  # half of 20,000 descriptors are for what is held
+    for n in (10, 50, 100, 130):  # what 20,000 descriptors are for, but for reserves, twice
         restart(n, 64)
 
 

@@ -248,7 +248,7 @@ def host_rows(table):
         )
     for n in (1, 100, 1000):
         table.row(f"claim 64 fds beside {n} sessions", "claim-among", n)
-    for n in (10, 100, 150):
+    for n in (10, 100, 130):
         table.row(f"restart, {n} sessions of 64 fds, to READY", "restart", n)
     table.row("wake-ups in 10 s, 1000 sessions", "idle", 10, number, goal="0", met=below(0))
     table.row("memory, nothing held", "memory-sessions", 0, mib)
