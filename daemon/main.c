@@ -240,6 +240,7 @@ int main(int argc, char **argv)
 	}
 	startup_close_strangers();
 	startup_raise_limits();
+	startup_make_room();
 	json_object_seed(0);
 	/* Before there are peers. What fails is told with each refusal, or done in another way. */
 	fdinfo_begin();

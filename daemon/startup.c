@@ -10,6 +10,8 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#define ROOM_FDS 65536 /* half a MiB of the kernel's; it doubles that for who holds more */
+
 /*
  * What would kill or stop the daemon and means nothing to it: a peer that hung up (SIGPIPE), a log
  * that may not grow (SIGXFSZ), a terminal that background processes may not write to (SIGTTOU), and
@@ -85,4 +87,17 @@ void startup_raise_limits(void)
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_MEMLOCK, &limit);
 	}
+}
+
+/* The kernel makes the table as long as the highest number needs, and never shorter again. */
+void startup_make_room(void)
+{
+	struct rlimit limit;
+	int fd;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, (int)MIN(limit.rlim_cur, ROOM_FDS) - 1);
+	if (fd >= 0)
+		close(fd);
 }

@@ -18,4 +18,10 @@ void startup_close_strangers(void);
 /* As many descriptors as may be, and room to be charged for pinned memory (CHANGE_PROCESS). */
 void startup_raise_limits(void);
 
+/*
+ * Room for descriptors, before there are threads. Later the kernel has who needs more of it wait until
+ * no processor looks at the old table any more (synchronize_rcu() in fs/file.c), 10 ms and longer.
+ */
+void startup_make_room(void);
+
 #endif

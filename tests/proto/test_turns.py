@@ -14,6 +14,11 @@ from patience import eventually
 LIST = encode("io.vfiocpr.Session.List", oneway=True)
 
 
+def table_size(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("FDSize:"))
+
+
 class Turns(DaemonTest):
     """What the daemon has done, in which order, is in its log at debug level."""
 
@@ -142,14 +147,14 @@ class Turns(DaemonTest):
     def test_a_store_of_many_objects_is_several_turns(self):
         """Parsed by the loop, or by a thread."""
         one = eventfd()
-        for name in ("e{}", "e{}" + "x" * 200):
-            objects = [describe("eventfd", name.format(i), i + 1, i) for i in range(200)]
+        for name, n in (("e{}", 60), ("e{}" + "x" * 200, 200)):
+            objects = [describe("eventfd", name.format(i), i + 1, i) for i in range(n)]
             greedy, quiet = self.client(), self.client()
             greedy.attach("vm")
             status = self.daemon.log().count("Status done in")
             stored = self.daemon.log().count("Store done in")
             with self.daemon.stopped():
-                greedy.send("io.vfiocpr.Session.Store", {"objects": objects}, fds=[one] * 200)
+                greedy.send("io.vfiocpr.Session.Store", {"objects": objects}, fds=[one] * n)
                 quiet.send("io.vfiocpr.Session.Status")
             quiet.receive()
             greedy.receive()
@@ -158,6 +163,15 @@ class Turns(DaemonTest):
             done = self.calls(user, "Store", stored + 1)[stored]
             self.assertLess(call, done)
             greedy.call("Release")
+
+    def test_descriptors_have_room_from_the_start_on(self):
+        """Else each doubling of their table is a sleep in recvmsg(), which no turn ends."""
+        before = table_size(self.daemon.pid)
+        client, one = self.client(), eventfd()
+        client.attach("vm")
+        self.stage_run(client, [one] * 2000)
+        self.assertGreaterEqual(self.daemon.fds(), 2000)
+        self.assertEqual(table_size(self.daemon.pid), before)
 
     def test_a_peer_that_closes_while_it_waits_for_its_turn_is_forgotten(self):
         fd, vm = eventfd(), self.client()
