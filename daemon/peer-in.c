@@ -11,7 +11,7 @@
 #include "daemon/peer.h"
 #include "daemon/server.h"
 
-#define PARSED_AT_ONCE 16384 /* bytes, some 0.2 ms */
+#define PARSED_AT_ONCE 4096 /* bytes, some 0.2 ms where each is an object of 60 */
 
 gint64 peer_unfinished_usec = 60 * G_USEC_PER_SEC; /* that a message may take to come */
 
