@@ -12,7 +12,7 @@
 #include "daemon/server.h"
 #include "daemon/session.h"
 
-#define OBJECTS_OF_TURN 32 /* that are read from a message, some 0.2 ms: others come between */
+#define OBJECTS_OF_TURN 32 /* that are read from a message, or staged, some 0.1 or 0.2 ms */
 
 /* How far a message is read. */
 struct receiving {
@@ -59,34 +59,47 @@ static bool receive_some(struct peer *peer, struct receiving *receiving)
 	return true;
 }
 
-/* Takes what was looked at into the staging area. false: an error has been answered. */
-static bool stage(struct peer *peer)
+/* false: an error has been answered. */
+static bool stage_object(struct peer *peer, struct object *object)
+{
+	g_autofree char *conflict = object_set_conflict(&peer->staged, object);
+
+	if (conflict) {
+		object_free(object);
+		peer_fail(peer, "AlreadyExists", EEXIST, "%s", conflict);
+		return false;
+	}
+	object_set_add(&peer->staged, object);
+	if (object_set_slots(&peer->staged) > OBJECT_MAX_FDS) {
+		peer_fail(peer, "QuotaExceeded", EDQUOT,
+			  "a batch has at most %d descriptors, gaps included: store in several",
+			  OBJECT_MAX_FDS);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Takes some of what was looked at into the staging area. 1: that was all; 0: not yet. Negative: an
+ * error has been answered.
+ */
+static int stage_some(struct peer *peer)
 {
 	const char *refusal = look_refusal(peer->call.look);
-	struct object *object;
 
 	if (refusal) {
 		peer_fail(peer, "Refused", EINVAL, "%s", refusal);
-		return false;
+		return -EINVAL;
 	}
-	while ((object = look_take(peer->call.look))) {
-		g_autofree char *conflict = object_set_conflict(&peer->staged, object);
+	for (int i = 0; i < OBJECTS_OF_TURN; i++) {
+		struct object *object = look_take(peer->call.look);
 
-		if (conflict) {
-			object_free(object);
-			peer_fail(peer, "AlreadyExists", EEXIST, "%s", conflict);
-			return false;
-		}
-		object_set_add(&peer->staged, object);
-		if (object_set_slots(&peer->staged) > OBJECT_MAX_FDS) {
-			peer_fail(
-				peer, "QuotaExceeded", EDQUOT,
-				"a batch has at most %d descriptors, gaps included: store in several",
-				OBJECT_MAX_FDS);
-			return false;
-		}
+		if (!object)
+			return 1;
+		if (!stage_object(peer, object))
+			return -EINVAL;
 	}
-	return true;
+	return 0;
 }
 
 /* Whether the user may have what is held and staged. false: an error has been answered. */
@@ -119,15 +132,21 @@ static struct session *held_session(struct peer *peer, void (*then)(struct peer 
 static void go_on_storing(struct peer *peer)
 {
 	struct session *session = held_session(peer, go_on_storing);
+	int r;
 
 	if (!session)
 		return;
-	if (!stage(peer) || !is_allowed(peer, session))
+	r = stage_some(peer);
+	if (r == 0) {
+		peer->call.then = go_on_storing;
+		peer_go_on_in_turn(peer);
+	} else if (r < 0 || !is_allowed(peer, session)) {
 		drop_staged(peer);
-	else if (json_is_true(json_object_get(peer->call.parameters, "continues")))
+	} else if (json_is_true(json_object_get(peer->call.parameters, "continues"))) {
 		peer_reply(peer, json_object(), NULL, 0);
-	else
+	} else {
 		method_take_in(peer, session);
+	}
 }
 
 static void on_looked(void *data)

@@ -119,6 +119,12 @@ static void object_set_free(struct object_set *set)
 	free_memory(set);
 }
 
+/* Of objects that are another set's by now, it may have the names yet. */
+static bool is_large(const struct object_set *set)
+{
+	return g_tree_nnodes(set->by_name) > FREED_AT_ONCE;
+}
+
 /* What is left of a set: objects that have nothing any more, and how they were found. */
 static void free_remains(void *data)
 {
@@ -137,7 +143,7 @@ void object_set_take_all(struct object_set *set, struct fdlist *list)
 	for (guint i = 0; i < set->objects->len; i++)
 		object_take_all(g_ptr_array_index(set->objects, i), list);
 	remains = object_set_steal(set);
-	if (remains->objects->len > FREED_AT_ONCE)
+	if (is_large(remains))
 		worker_run(free_remains, NULL, remains);
 	else
 		free_remains(remains);
@@ -186,7 +192,7 @@ void object_set_clear(struct object_set *set)
 		return;
 	stolen = object_set_steal(set);
 	free_memory(set);
-	if (stolen->objects->len > 0)
+	if (stolen->objects->len > 0 || is_large(stolen))
 		worker_close_by(close_stolen, stolen);
 	else
 		free_remains(stolen);
