@@ -7,12 +7,20 @@ circles.py BUILD FOLDER [FILE,FILE,...]...   circles.py build client
 Who calls whom is read off the symbols of the object files. Each list of files is a circle that is
 meant: it passes while it is just that one, and fails when it grows, or is no circle any more.
 """
+import functools
 import pathlib
 import subprocess
 import sys
 
 
 def symbols(path, *options):
+    """What nm lists, which takes long for all files of the tree, and is asked of each by many."""
+    path = pathlib.Path(path).resolve()
+    return listed(path, path.stat().st_mtime_ns, *options)
+
+
+@functools.cache
+def listed(path, _, *options):
     output = subprocess.run(["nm", "-P", "-g", *options, path], check=True, capture_output=True,
                             text=True).stdout
     return {line.split()[0] for line in output.splitlines()}
