@@ -13,6 +13,11 @@ status=0
 # What this make was told is not for those that run here.
 unset MAKEFLAGS MAKELEVEL CPPFLAGS CFLAGS LDFLAGS PREFIX DESTDIR
 
+# An install makes files that depend on where it goes; another suite may install at the same time.
+make() {
+	flock build/making make "$@"
+}
+
 # holds SENTENCE COMMAND...
 holds() {
 	local sentence=$1

@@ -17,8 +17,8 @@ sanitize=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rootfs=$("$here/rootfs.sh")
-# For the guest's systemd, not for this host's
-make -s install SANITIZE=$sanitize SYSTEMD_VERSION=257 DESTDIR="$work/product" PREFIX=/usr >&2
+# For the guest's systemd, not for this host's: others who install now wait with what they make for it
+flock "$build/making" make -s install SANITIZE=$sanitize SYSTEMD_VERSION=257 DESTDIR="$work/product" PREFIX=/usr >&2
 if [ $sanitize = 1 ]; then
 	# Leaks are looked for by ptrace, which the sandbox forbids
 	mkdir "$work/product/usr/lib/systemd/system/vfio-cprd.service.d"
