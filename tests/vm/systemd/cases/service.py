@@ -112,6 +112,8 @@ class Case(vm.Case):
         return pid
 
     def wait_for_another(self, pid):
+        # PID 1 is busy with it, and to ask it is to start a program: first the kernel is asked.
+        wait_for(f"a process other than {pid}", lambda: daemon_pid() not in (0, pid))
         wait_for(f"a daemon other than {pid}", lambda: daemon_is_ready(pid))
 
     def kill_and_wait(self):
