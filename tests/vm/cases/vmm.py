@@ -138,9 +138,13 @@ class Resets:
 
 
 def wait_for(what, predicate):
-    """Waits without an end: the harness cuts off what hangs. what tells a reader of the trace."""
-    while not predicate():
-        time.sleep(0.02)
+    """Waits without an end: the harness cuts off what hangs. what tells a reader of the trace. The
+    pauses are as long as the looks, which may start programs: what is waited for needs the processor."""
+    while True:
+        begin = time.monotonic()
+        if predicate():
+            return
+        time.sleep(max(0.02, time.monotonic() - begin))
 
 
 def wait_for_state(socket, state, name="vm"):
