@@ -207,6 +207,8 @@ lint() {
 # the same length. What mostly waits, for one that hangs or for what was killed, is a third beside them.
 everything() {
 	build_plain
+	# It starves its own processes for a while, and they have to get a processor after that: it is alone
+	patience
 	run_beside vm-systemd "" "${systemd[@]}"
 	run_beside vm-iommufd $! "${iommufd[@]}"
 	run_beside harness "" tests/vm/harness/run-selftest.sh iommufd
@@ -214,7 +216,6 @@ everything() {
 	run_beside kills $! "${kills[@]}"
 	run tree tests/tree.sh
 	run unit unit
-	patience
 	proto
 	attack
 	completion
