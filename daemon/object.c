@@ -285,8 +285,10 @@ char *object_set_conflict_part(const struct object_set *set, const struct object
 	const struct object *held;
 	char *conflict = conflict_of_names(set, object, &held);
 
-	if (!held || conflict)
+	if (!held || conflict) {
 		*number = object->fds->len;
+		return conflict;
+	}
 	for (; *number<object->fds->len && * left> 0; ++*number) {
 		size_t place = object->first + *number;
 		int given = g_array_index(object->fds, int, *number);
@@ -301,7 +303,7 @@ char *object_set_conflict_part(const struct object_set *set, const struct object
 				object_kind_name(held->kind), held->name, place);
 		--*left;
 	}
-	return conflict;
+	return NULL;
 }
 
 char *object_set_conflict(const struct object_set *set, const struct object *object)
