@@ -121,6 +121,9 @@ class Resets:
             os.write(probes, f"p:resets/{function} {function}\n".encode())
         os.close(probes)
         self._write("/trace", "")
+        # Nobody reads the names of processes. For them the kernel would patch its scheduler while that
+        # runs, after which an emulated processor has been seen to execute the breakpoint for ever.
+        self._write("/options/record-cmd", "0")
         self._write("/events/resets/enable", "1")
 
     def _write(self, path, text):
